@@ -1,0 +1,25 @@
+#!/bin/sh
+# Sees to the programs that some tests run for real: prometheus with promtool, and a browser.
+# On Debian as root it installs what is missing; elsewhere it says how, and these tests skip.
+set -eu
+
+missing=
+command -v promtool >/dev/null || missing="prometheus"
+command -v chromium >/dev/null || missing="$missing chromium"
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    echo "Some tests will be skipped. To run them: sudo apt-get install $missing" >&2
+    exit 0
+fi
+
+echo "Installing $missing"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+export DEBIAN_FRONTEND=noninteractive
+# shellcheck disable=SC2086 # one word a package
+if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends $missing; } \
+    </dev/null >"$log" 2>&1; then
+    tail -n 5 "$log" >&2
+    echo "Could not install $missing; the tests that need them will be skipped." >&2
+fi
