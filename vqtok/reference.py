@@ -1,0 +1,100 @@
+"""What a bundle remembers of its training data, and the image that proves the graphs unharmed."""
+
+import io
+import zipfile
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqtok.errors import BundleCorrupt
+from vqtok.manifest import Manifest
+
+REFERENCE_FILE = "reference.npz"
+
+_DTYPES: dict[str, type[np.generic]] = {
+    "usage": np.int64,
+    "position_counts": np.uint32,
+    "golden_image": np.uint8,
+    "golden_tokens": np.int32,
+    "golden_margins": np.float32,
+    "golden_reconstruction": np.uint8,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Arrays of `reference.npz`; H, W and h, w are the native size and its grid.
+
+    `usage` int64 (K,) or (depth, K) and `position_counts` uint32 (h, w[, depth], K) count training
+    tokens. `golden_image` uint8 (H, W, 3) must give `golden_tokens` int32 (h, w[, depth]) and
+    `golden_margins` float32 (h, w); these tokens must give `golden_reconstruction` uint8
+    (H, W, 3). A later writer may add arrays; this reader leaves them out.
+    """
+
+    usage: NDArray[np.int64]
+    position_counts: NDArray[np.uint32]
+    golden_image: NDArray[np.uint8]
+    golden_tokens: NDArray[np.int32]
+    golden_margins: NDArray[np.float32]
+    golden_reconstruction: NDArray[np.uint8]
+
+    def to_npz(self) -> bytes:
+        """The file's bytes; equal arrays give equal bytes."""
+        buffer = io.BytesIO()
+        arrays = {
+            name: np.ascontiguousarray(getattr(self, name), dtype=dtype)
+            for name, dtype in _DTYPES.items()
+        }
+        np.savez_compressed(buffer, allow_pickle=False, **arrays)
+        return buffer.getvalue()
+
+    @staticmethod
+    def from_npz(data: bytes) -> "Reference":
+        """Read the file.
+
+        Raises:
+            BundleCorrupt: not a zip of arrays, or an array missing or of another dtype.
+        """
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+                arrays = {f.name: archive[f.name] for f in fields(Reference)}
+        except KeyError as error:
+            raise BundleCorrupt(f"{REFERENCE_FILE} lacks an array: {error.args[0]}.") from None
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise BundleCorrupt(f"{REFERENCE_FILE} does not read: {error}.") from None
+        for name, dtype in _DTYPES.items():
+            if arrays[name].dtype != dtype:
+                raise BundleCorrupt(
+                    f"{REFERENCE_FILE}: {name} is {arrays[name].dtype}, not {np.dtype(dtype)}."
+                )
+        return Reference(**arrays)
+
+    def check_against(self, manifest: Manifest) -> None:
+        """Compare every shape and range with the manifest.
+
+        Raises:
+            BundleCorrupt: naming the array, its shape and the shape it must have.
+        """
+        height, width = manifest.image.native_size
+        codes = manifest.codebook_size
+        expected: dict[str, tuple[int, ...]] = {
+            "usage": (manifest.depth, codes) if manifest.depth > 1 else (codes,),
+            "position_counts": (*manifest.grid, codes),
+            "golden_image": (height, width, manifest.image.channels),
+            "golden_tokens": manifest.grid,
+            "golden_margins": manifest.grid[:2],
+            "golden_reconstruction": (height, width, manifest.image.channels),
+        }
+        for name, shape in expected.items():
+            array: NDArray[Any] = getattr(self, name)
+            if array.shape != shape:
+                raise BundleCorrupt(
+                    f"{REFERENCE_FILE}: {name} has shape {array.shape}; the manifest's grid, "
+                    f"depth and codebook_size need {shape}."
+                )
+        if self.golden_tokens.min() < 0 or self.golden_tokens.max() >= codes:
+            raise BundleCorrupt(f"{REFERENCE_FILE}: golden_tokens leave 0 .. {codes - 1}.")
+        if self.usage.min() < 0:
+            raise BundleCorrupt(f"{REFERENCE_FILE}: usage holds a negative count.")

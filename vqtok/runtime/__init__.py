@@ -1,0 +1,1 @@
+"""Running a bundle's graphs: the engine contract, the ONNX engine, a fake one, tiles, buckets."""
