@@ -1,0 +1,50 @@
+"""The tokenizer as one module: encoder, quantizer, decoder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from models.networks import Decoder, Encoder, NetworkSettings
+from models.quantizers import Quantized, build_quantizer
+from models.randomness import Progress
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What a model is, without its weights: `method` names the quantizer, `quantizer` holds its options."""
+
+    method: str
+    quantizer: Mapping[str, Any]
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+
+
+class Reconstruction(NamedTuple):
+    """x_hat (B, 3, H, W), not clipped; what the quantizer gave."""
+
+    x_hat: Tensor
+    quantized: Quantized
+
+
+class Autoencoder(nn.Module):
+    """Pixels (B, 3, H, W) in [0, 1], H and W multiples of the factor, to tokens and back."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.quantizer = build_quantizer(settings.method, settings.quantizer)
+        self.encoder = Encoder(settings.network, self.quantizer.head_channels)
+        self.decoder = Decoder(settings.network, self.quantizer.code_dim)
+
+    def forward(self, pixels: Tensor, progress: Progress | None = None) -> Reconstruction:
+        quantized = self.quantizer(self.encoder(pixels), progress)
+        return Reconstruction(self.decoder(quantized.z_q), quantized)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Tokens (B, h, w[, depth]) int64."""
+        return self.quantizer.indices(self.encoder(pixels))
+
+    def decode(self, indices: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) in [0, 1]."""
+        return self.decoder(self.quantizer.lookup(indices)).clamp(0.0, 1.0)

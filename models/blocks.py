@@ -1,0 +1,52 @@
+"""The convolutions that encoder and decoder are made of."""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+Norm = Literal["batch", "none"]
+
+
+def conv_norm(
+    channels_in: int, channels_out: int, kernel: int, norm: Norm, stride: int = 1
+) -> nn.Sequential:
+    """A convolution that keeps (stride 1) or divides (stride 2, kernel 4) the size, and its normalisation."""
+    padding = (kernel - stride + 1) // 2
+    conv = nn.Conv2d(channels_in, channels_out, kernel, stride, padding, bias=norm == "none")
+    return nn.Sequential(conv, nn.BatchNorm2d(channels_out) if norm == "batch" else nn.Identity())
+
+
+class ResidualBlock(nn.Module):
+    """x + f(x), f = ReLU, 3 x 3, norm, ReLU, 1 x 1, norm (the block of SQ-VAE, Takida et al. 2022)."""
+
+    def __init__(self, channels: int, norm: Norm) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.ReLU(),
+            conv_norm(channels, channels, 3, norm),
+            nn.ReLU(),
+            conv_norm(channels, channels, 1, norm),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class Upsample(nn.Module):
+    """Twice the size by sub-pixel convolution (Shi et al. 2016).
+
+    Transposed convolutions weave a grid into flat areas (Odena et al. 2016); the four sub-pixels here start out equal
+    (Aitken et al. 2017), so that the untrained layer is a nearest-neighbour enlargement.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels_in, 4 * channels_out, 3, padding=1)
+        self.shuffle = nn.PixelShuffle(2)
+        for parameter in (self.conv.weight, self.conv.bias):
+            assert parameter is not None
+            first_of_four = parameter.data[::4]
+            parameter.data.copy_(first_of_four.repeat_interleave(4, dim=0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.shuffle(self.conv(x))

@@ -1,0 +1,99 @@
+"""Encoder and decoder: fully convolutional, so that any height and width that are multiples of the factor will do."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.blocks import Norm, ResidualBlock, Upsample, conv_norm
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """width: channels on the grid. num_blocks: residual blocks on each side. factor: pixels per grid cell and side, a power of 2."""
+
+    width: int = 64
+    num_blocks: int = 2
+    factor: int = 4
+    norm: Norm = "batch"
+
+    def __post_init__(self) -> None:
+        if self.factor < 2 or self.factor & (self.factor - 1):
+            raise ValueError(f"factor must be a power of 2 and at least 2, not {self.factor}")
+        if self.width < 4 or self.width % 4 or self.num_blocks < 0:
+            raise ValueError("width must be a positive multiple of 4, num_blocks not negative")
+        if self.norm not in ("batch", "none"):
+            raise ValueError(f"norm must be 'batch' or 'none', not {self.norm!r}")
+
+    @property
+    def num_scales(self) -> int:
+        return int(math.log2(self.factor))
+
+    def channels(self, scale: int) -> int:
+        """Channels after `scale` halvings: half the width at first, the whole width from the second on."""
+        return self.width // 2 if scale < min(2, self.num_scales) else self.width
+
+
+class Encoder(nn.Module):
+    """Pixels (B, 3, H, W) in [0, 1] -> head (B, head_channels, H/f, W/f).
+
+    Halvings by 4 x 4 convolutions, a 3 x 3, residual blocks on the grid, a 1 x 1 head: the encoder of SQ-VAE (Takida et al.
+    2022), which most comparisons on CIFAR-10 use.
+    """
+
+    def __init__(self, settings: NetworkSettings, head_channels: int) -> None:
+        super().__init__()
+        self.settings = settings
+        layers: list[nn.Module] = []
+        channels = 3
+        for scale in range(1, settings.num_scales + 1):
+            wider = settings.channels(scale)
+            layers += [conv_norm(channels, wider, 4, settings.norm, stride=2), nn.ReLU()]
+            channels = wider
+        layers.append(nn.Conv2d(channels, settings.width, 3, padding=1))
+        layers += [ResidualBlock(settings.width, settings.norm) for _ in range(settings.num_blocks)]
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Conv2d(settings.width, head_channels, 1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        features = self.body(2.0 * pixels - 1.0)
+        # bfloat16 would round z_e to 8 bits, and evaluation would see other vectors than training did.
+        with torch.autocast(pixels.device.type, enabled=False):
+            return self.head(features.to(self.head.weight.dtype))
+
+    @property
+    def halo(self) -> int:
+        """Pixels beyond a cell's own that its token depends on, each side, rounded up to whole cells."""
+        factor, blocks = self.settings.factor, self.settings.num_blocks
+        return factor + factor * (1 + blocks)
+
+
+class Decoder(nn.Module):
+    """z_q (B, D, h, w) -> pixels (B, 3, h f, w f), near [0, 1] and not clipped: the loss wants the gradient outside."""
+
+    def __init__(self, settings: NetworkSettings, code_dim: int) -> None:
+        super().__init__()
+        self.settings = settings
+        width = settings.width
+        layers: list[nn.Module] = [nn.Conv2d(code_dim, width, 3, padding=1)]
+        layers += [ResidualBlock(width, settings.norm) for _ in range(settings.num_blocks)]
+        layers.append(nn.ReLU())
+        channels = width
+        for scale in reversed(range(settings.num_scales)):
+            narrower = settings.channels(scale) if scale else max(width // 4, 4)
+            layers += [Upsample(channels, narrower), nn.ReLU()]
+            channels = narrower
+        self.body = nn.Sequential(*layers)
+        self.to_pixels = nn.Conv2d(channels, 3, 3, padding=1)
+
+    def forward(self, z_q: Tensor) -> Tensor:
+        return 0.5 + 0.5 * self.to_pixels(self.body(z_q))
+
+    @property
+    def halo(self) -> int:
+        """Grid cells beyond a cell's own that its pixels depend on, each side."""
+        factor, blocks = self.settings.factor, self.settings.num_blocks
+        on_grid = 2 + blocks
+        finer = sum(2.0**-scale for scale in range(1, self.settings.num_scales)) + 1.0 / factor
+        return on_grid + math.ceil(finer)

@@ -1,0 +1,29 @@
+"""The quantizers by name. An added one is a file beside this and a line in the table."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from models.quantizers.base import Quantized, Quantizer
+from models.quantizers.gmvq import GaussianMixtureQuantizer
+from models.quantizers.vq import EmaVectorQuantizer, VectorQuantizer
+
+QUANTIZERS: dict[str, Callable[..., Quantizer]] = {
+    "vq": VectorQuantizer,
+    "vq_ema": EmaVectorQuantizer,
+    "gmvq": GaussianMixtureQuantizer,
+}
+
+
+def build_quantizer(method: str, options: Mapping[str, Any]) -> Quantizer:
+    """The quantizer named `method`. Raises ValueError naming what is known when method or option is not."""
+    if method not in QUANTIZERS:
+        raise ValueError(f"no quantizer is called {method!r}; there are {', '.join(QUANTIZERS)}")
+    known = inspect.signature(QUANTIZERS[method]).parameters
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(f"{method} has no option {unknown[0]!r}; it takes {', '.join(known)}")
+    return QUANTIZERS[method](**options)
+
+
+__all__ = ["QUANTIZERS", "Quantized", "Quantizer", "build_quantizer"]

@@ -1,0 +1,180 @@
+"""GM-VQ: tokens drawn from a Gaussian mixture's posterior (arXiv 2410.10180)."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.quantizers.base import (
+    Quantized,
+    Quantizer,
+    full_precision,
+    hard_statistics,
+    to_grid,
+    to_tokens,
+)
+from models.quantizers.kmeans import kmeans
+from models.quantizers.mixture_assignment import (
+    Assignment,
+    AssignmentSettings,
+    GumbelRows,
+    assign,
+    logit_features,
+    logit_table,
+)
+from models.randomness import GUMBEL_STREAM, NORMAL_STREAM, Noise, Progress
+
+NoiseKind = Literal["token", "batch_mean", "off"]
+SigmaGradient = Literal["full", "zhat_only", "none"]
+MAX_PRECISION = 1e3
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """start * (end / start)^fraction: exponential in training time, as Jang et al. 2017."""
+
+    start: float = 2.0
+    end: float = 0.1
+
+    def at(self, fraction: float) -> float:
+        return self.start * (self.end / self.start) ** fraction
+
+
+class GaussianMixtureQuantizer(Quantizer):
+    """GM-VQ (arXiv 2410.10180, equations 15 to 18), the regulariser read as the coupled posterior's.
+
+        head ─► ẑ, r̂ ─► w = softplus(r̂ + r0) ─► l = -½ Σ w (ẑ - μ)² ─► j ~ q(c|x) ─► z = μ_j + σ ε
+
+    Training draws j by Gumbel's argmax, exact at any temperature; the temperature shapes the gradient alone. From
+    `argmax_from` of training on, j is the argmax that evaluation uses.
+
+    precision: one w per dimension (the paper's) or one per token.
+    noise: σ² per token = |ẑ - μ_j|² two_sigma2⁻¹ / D (equation 18), its mean over the batch, or none; evaluation has none.
+    sigma_gradient: what σ carries gradient to.
+
+    Terms: `commitment` R = mean_n Σ_c q(c|x_n) |ẑ_n - μ_c|² / two_sigma2, and `usage` KL(q̄ || uniform) in nats, q̄ the mean of
+    q(c|x) over all tokens of the batch. ALBO weighs them by γ and γβ.
+    """
+
+    offset: Tensor
+
+    def __init__(
+        self,
+        codebook_size: int,
+        code_dim: int,
+        *,
+        two_sigma2: float = 1.0,
+        noise: NoiseKind = "token",
+        sigma_gradient: SigmaGradient = "full",
+        precision: Literal["per_dimension", "scalar"] = "per_dimension",
+        temperature_start: float = 2.0,
+        temperature_end: float = 0.1,
+        argmax_from: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.codebook_size, self.code_dim = codebook_size, code_dim
+        self.head_channels = 2 * code_dim if precision == "per_dimension" else code_dim + 1
+        self.two_sigma2, self.argmax_from = two_sigma2, argmax_from
+        self.noise: NoiseKind = noise
+        self.sigma_gradient: SigmaGradient = sigma_gradient
+        self.temperature = Temperature(temperature_start, temperature_end)
+        self.codebook = nn.Parameter(torch.randn(codebook_size, code_dim) * code_dim**-0.5)
+        self.register_buffer("offset", torch.tensor(math.log(math.expm1(1.0))))
+
+    def code_table(self) -> Tensor:
+        return self.codebook
+
+    def _split(self, head: Tensor) -> tuple[Tensor, Tensor]:
+        """ẑ (N, D) and w (N, D) of head (B, head_channels, h, w) or of its tokens (N, head_channels)."""
+        tokens = full_precision(to_tokens(head) if head.dim() == 4 else head)
+        z, r = tokens[:, : self.code_dim], tokens[:, self.code_dim :]
+        w = nn.functional.softplus(r + self.offset).clamp_max(MAX_PRECISION)
+        return z, w.expand_as(z)
+
+    def scores(self, head: Tensor) -> Tensor:
+        batch, _, height, width = head.shape
+        z, w = self._split(head)
+        centre = self.codebook.mean(0)
+        table = logit_table(self.codebook - centre)
+        return (logit_features(z - centre, w) @ table.t()).view(batch, height, width, -1)
+
+    @torch.no_grad()
+    def initialise(self, heads: Tensor, progress: Progress) -> None:
+        """k-means codes, and r0 such that a token's own code starts at a logit of -D/2."""
+        z, _ = self._split(heads)
+        self.codebook.copy_(kmeans(z, self.codebook_size, progress.noise.seed))
+        nearest = torch.cdist(z, self.codebook).square().min(dim=1).values.mean()
+        w0 = (self.code_dim / nearest).clamp(0.05, 50.0).double()
+        self.offset.copy_(w0.expm1().log())
+
+    def forward(self, head: Tensor, progress: Progress | None) -> Quantized:
+        with torch.autocast(head.device.type, enabled=False):
+            head = full_precision(head)
+            z, w = self._split(head)
+            drawn = self._assign(z, w, head.shape[0], progress)
+            grid = drawn.indices.view(head.shape[0], *head.shape[2:])
+            if self.training:
+                assert progress is not None
+                z_q = to_grid(self._add_noise(z, drawn, progress.noise), head)
+            else:
+                z_q = self.lookup(grid)
+            return Quantized(
+                z_q=z_q,
+                indices=grid,
+                z_e=to_grid(z.detach(), head),
+                terms={
+                    "commitment": drawn.commitment,
+                    "usage": usage_divergence(drawn.posterior_mean),
+                },
+                statistics={
+                    **hard_statistics(drawn.indices, self.codebook_size),
+                    "posterior_mean": drawn.posterior_mean.detach(),
+                    "posterior_entropy": drawn.entropy,
+                    "precision": w.detach().mean(),
+                },
+            )
+
+    def _assign(self, z: Tensor, w: Tensor, batch: int, progress: Progress | None) -> Assignment:
+        temperature, gumbel = 1.0, None
+        if self.training:
+            if progress is None:
+                raise ValueError("training needs `progress`: its noise and its temperature")
+            temperature = self.temperature.at(progress.fraction)
+            if progress.fraction < self.argmax_from:
+                gumbel = self._gumbel_rows(progress.noise, len(z) // batch)
+        settings = AssignmentSettings(temperature, self.two_sigma2)
+        return assign(z, w, self.codebook, gumbel, settings)
+
+    def _gumbel_rows(self, noise: Noise, tokens_per_sample: int) -> GumbelRows:
+        """Rows of Gumbel noise by token, drawn for whole samples."""
+
+        def rows(start: int, stop: int) -> Tensor:
+            first, last = start // tokens_per_sample, -(-stop // tokens_per_sample)
+            part = noise.of_samples(first, last)
+            drawn = part.gumbel(GUMBEL_STREAM, tokens_per_sample * self.codebook_size)
+            skip = start - first * tokens_per_sample
+            return drawn.view(-1, self.codebook_size)[skip : skip + stop - start]
+
+        return rows
+
+    def _add_noise(self, z: Tensor, drawn: Assignment, noise: Noise) -> Tensor:
+        """z = μ_j + σ ε (equation 18)."""
+        if self.noise == "off":
+            return drawn.z_c
+        z_hat = z if self.sigma_gradient != "none" else z.detach()
+        codes = nn.functional.embedding(drawn.indices, self.codebook)
+        codes = codes if self.sigma_gradient == "full" else codes.detach()
+        sigma2 = (z_hat - codes).square().mean(1, keepdim=True) / self.two_sigma2
+        if self.noise == "batch_mean":
+            sigma2 = sigma2.mean()
+        epsilon = noise.normal(NORMAL_STREAM, z.numel() // noise.num_samples).view_as(z)
+        # The square root's gradient is infinite at 0.
+        return drawn.z_c + (sigma2 + 1e-8).sqrt() * epsilon
+
+
+def usage_divergence(posterior_mean: Tensor) -> Tensor:
+    """KL(q̄ || uniform) in nats of q̄ (K,): 0 when all codes are used alike, log K when one is."""
+    q = posterior_mean.clamp_min(1e-12)
+    return (q * q.log()).sum() + math.log(len(q))

@@ -1,0 +1,1 @@
+"""Training of tokenizers: data, objectives, loop, evaluation, export. `python -m training --help`."""

@@ -1,0 +1,60 @@
+"""Evaluation: noise-free, in full precision, over all images of a part."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models import Autoencoder
+from training.data import Part
+from training.data.batches import to_pixels, whole_batches
+from training.metrics import Reconstructions, Usage
+from vqtok.runtime.engine import Engine
+
+Progressed = Callable[[Iterator[Any], int], Iterator[Any]]
+BATCH = 100
+
+
+def _plain(items: Iterator[Any], total: int) -> Iterator[Any]:
+    return items
+
+
+@torch.no_grad()
+def evaluate_model(
+    model: Autoencoder, images: Part, progressed: Progressed = _plain
+) -> dict[str, float]:
+    """MSE, PSNR, SSIM on [0, 1], hard and soft usage of a PyTorch model; leaves it in the mode it was in."""
+    was_training, device = model.training, next(model.parameters()).device
+    model.eval()
+    errors, usage = Reconstructions(), Usage(model.quantizer.codebook_size)
+    for batch in progressed(whole_batches(images, BATCH), -(-len(images) // BATCH)):
+        x_hat, quantized = model(to_pixels(torch.from_numpy(batch)).to(device))
+        clipped = x_hat.float().clamp(0.0, 1.0).permute(0, 2, 3, 1).cpu().numpy()
+        errors.add(batch / np.float32(255.0), clipped)
+        usage.add(quantized.indices.cpu().numpy())
+        statistics = quantized.statistics
+        usage.add_soft(
+            statistics["posterior_mean"].double().cpu().numpy(),
+            float(statistics["posterior_entropy"]),
+            quantized.indices.numel(),
+        )
+    model.train(was_training)
+    return {**errors.summary(), **usage.summary()}
+
+
+def evaluate_engine(
+    engine: Engine, codebook_size: int, images: Part, progressed: Progressed = _plain
+) -> dict[str, float]:
+    """The same figures of exported graphs, from their uint8 pixels."""
+    errors, usage = Reconstructions(), Usage(codebook_size)
+    for batch in progressed(whole_batches(images, BATCH), -(-len(images) // BATCH)):
+        tokens = engine.encode(batch).tokens
+        errors.add(_unit(batch), _unit(engine.decode(tokens)))
+        usage.add(tokens)
+    return {**errors.summary(), **usage.summary()}
+
+
+def _unit(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    return images / 255.0

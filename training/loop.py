@@ -1,0 +1,137 @@
+"""The training loop. It knows no method: quantizers have hooks, objectives combine the terms."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.loggers.tensorboard import TensorBoardLogger
+from torch import Tensor
+
+from models import Autoencoder, Noise, Progress
+from models.quantizers.base import vectors_of
+from models.randomness import INITIALISATION_STEP
+from training.checkpoint import RunState, load_checkpoint, save_checkpoint
+from training.data import Splits
+from training.data.batches import Batch, BatchPlan, to_pixels, training_batches
+from training.evaluate import evaluate_model
+from training.metrics import entropy
+from training.objectives import Loss, build_objective
+from training.optimiser import build_optimiser, learning_rate
+from training.progress import Bar, bar
+from training.settings import RunSettings
+
+LOG_EVERY = 50
+
+
+class Trainer:
+    """One run: `folder` receives the checkpoint and the TensorBoard log, and is continued from where it stands."""
+
+    def __init__(self, settings: RunSettings, splits: Splits, folder: Path) -> None:
+        # Softmaxes over many codes are full of denormals, which cost a CPU several times the normal time; the flag is
+        # inherited by threads that start later.
+        torch.set_flush_denormal(True)
+        torch.manual_seed(settings.seed)
+        self.settings, self.splits, self.folder = settings, splits, folder
+        self.fabric = Fabric(
+            devices=1,
+            precision=settings.schedule.precision,
+            loggers=TensorBoardLogger(folder, name="tensorboard", version=""),
+        )
+        self.plan = BatchPlan(len(splits.train), settings.schedule.batch_size, settings.seed)
+        self.num_steps = self.plan.steps_per_epoch * settings.schedule.epochs
+        self.objective = build_objective(settings.objective.name, settings.objective.weights)
+        self.model = Autoencoder(settings.model).to(memory_format=torch.channels_last).train()
+        optimiser = build_optimiser(self.model, settings.optimiser)
+        self.wrapped, self.optimiser = self.fabric.setup(self.model, optimiser)
+        modules = {"model": self.model, "optimiser": self.optimiser}
+        self.state: RunState = load_checkpoint(folder, modules, settings.to_table())
+
+    def run(self) -> RunState:
+        """Train to the end; give where the run stands then."""
+        if self.state.step == 0:
+            self._initialise_quantizer()
+        steps = range(self.state.step, self.num_steps)
+        with bar(self.settings.name, self.num_steps, self.state.step) as shown:
+            for step, batch in zip(steps, self._batches(steps), strict=True):
+                self._timed_step(step, batch, shown)
+        return self.state
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        modules = {"model": self.model, "optimiser": self.optimiser}
+        save_checkpoint(self.folder, self.state, modules, self.settings.to_table())
+
+    def _batches(self, steps: range) -> Any:
+        data = self.settings.data
+        loader = training_batches(
+            self.splits.train, self.plan, steps, flip=data.flip, num_workers=data.num_workers
+        )
+        return self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+
+    @torch.no_grad()
+    def _initialise_quantizer(self) -> None:
+        """Give the quantizer heads of the first batches, normalised by their own statistics as in training."""
+        heads: list[Tensor] = []
+        num_vectors = 0
+        for batch in self._batches(range(self.plan.steps_per_epoch)):
+            with self.fabric.autocast():
+                heads.append(self.model.encoder(to_pixels(batch.pixels)).float())
+            num_vectors += heads[-1].numel() // heads[-1].shape[1]
+            if num_vectors >= self.settings.schedule.kmeans_vectors:
+                break
+        progress = self._progress(INITIALISATION_STEP, batch.sample_indices)
+        self.model.quantizer.initialise(vectors_of(heads), progress)
+
+    def _progress(self, step: int, sample_indices: Tensor) -> Progress:
+        return Progress(step, self.num_steps, Noise(self.settings.seed, step, sample_indices))
+
+    def _timed_step(self, step: int, batch: Batch, shown: Bar) -> None:
+        started = time.perf_counter()
+        loss, statistics = self._step(step, batch)
+        self.state.step = step + 1
+        self.state.seconds += time.perf_counter() - started
+        shown.advance()
+        if step % LOG_EVERY == 0:
+            self._log(step, loss, statistics, shown)
+        schedule, last = self.settings.schedule, step + 1 == self.num_steps
+        if len(self.splits.validation) and ((step + 1) % schedule.validate_every == 0 or last):
+            self._validate()
+        if (step + 1) % schedule.checkpoint_every == 0 or last:
+            self.save()
+
+    def _step(self, step: int, batch: Batch) -> tuple[Loss, dict[str, Tensor]]:
+        pixels = to_pixels(batch.pixels)
+        progress = self._progress(step, batch.sample_indices)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.settings.optimiser, progress.fraction)
+        reconstruction = self.wrapped(pixels, progress)
+        loss = self.objective(pixels, reconstruction)
+        self.optimiser.zero_grad()
+        self.fabric.backward(loss.total)
+        norm = self.fabric.clip_gradients(
+            self.wrapped, self.optimiser, max_norm=self.settings.optimiser.clip_norm
+        )
+        self.optimiser.step()
+        quantized = reconstruction.quantized
+        self.model.quantizer.after_step(quantized, progress, self.optimiser.state)
+        return loss, {**quantized.statistics, "gradient_norm": torch.as_tensor(norm)}
+
+    def _log(self, step: int, loss: Loss, statistics: dict[str, Tensor], shown: Bar) -> None:
+        total = float(loss.total.detach())
+        if not total == total:
+            raise FloatingPointError(f"the loss is not a number at step {step}; lower the rate")
+        scalars = {f"train/{name}": float(part) for name, part in loss.parts.items()}
+        scalars |= {f"train/{k}": float(v) for k, v in statistics.items() if v.numel() == 1}
+        soft = entropy(statistics["posterior_mean"].double().cpu().numpy())
+        scalars |= {"train/loss": total, "train/posterior_mean_entropy": soft}
+        scalars["train/learning_rate"] = self.optimiser.param_groups[0]["lr"]
+        self.fabric.log_dict(scalars, step=step)
+        shown.note(f"mse {scalars['train/mse'] * 1e3:.2f}e-3")
+
+    def _validate(self) -> None:
+        figures = evaluate_model(self.model, self.splits.validation)
+        self.state.history.append({"step": self.state.step, **figures})
+        named = {f"validation/{name}": value for name, value in figures.items()}
+        self.fabric.log_dict(named, step=self.state.step)

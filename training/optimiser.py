@@ -1,0 +1,30 @@
+"""AdamW and its learning rate."""
+
+import math
+
+from torch import nn
+from torch.optim import AdamW
+
+from models import Autoencoder
+from training.settings import OptimiserSettings
+
+
+def build_optimiser(model: Autoencoder, settings: OptimiserSettings) -> AdamW:
+    """AdamW with weight decay on the networks alone.
+
+    Decay would pull codes that nothing uses to the origin, where they attract vectors that are not theirs.
+    """
+    decayed: list[nn.Parameter] = [*model.encoder.parameters(), *model.decoder.parameters()]
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": list(model.quantizer.parameters()), "weight_decay": 0.0},
+    ]
+    return AdamW([g for g in groups if g["params"]], lr=settings.learning_rate, fused=True)
+
+
+def learning_rate(settings: OptimiserSettings, fraction: float) -> float:
+    """Linear from a tenth of the peak during the warm-up, then half a cosine to zero; fraction in [0, 1)."""
+    if fraction < settings.warmup:
+        return settings.learning_rate * (0.1 + 0.9 * fraction / settings.warmup)
+    done = (fraction - settings.warmup) / (1.0 - settings.warmup)
+    return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))

@@ -1,0 +1,65 @@
+"""A run's result as JSON: what was done, with what, on what, and what came out."""
+
+import json
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from training.checkpoint import RunState
+from training.settings import RunSettings
+
+RESULT_FILE = "result.json"
+
+
+def hardware() -> str:
+    """The processor's name, or the GPU's."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{next(names, platform.processor())}, {torch.get_num_threads()} threads"
+
+
+def commit() -> str:
+    """The checkout's commit, with "+" where files differ from it; "unknown" outside a checkout."""
+    root = Path(__file__).parent
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return described.stdout.strip() or "unknown"
+
+
+def run_result(
+    settings: RunSettings, state: RunState, images: int, metrics: dict[str, Any]
+) -> dict[str, Any]:
+    """The result of a run; `metrics` by split, `images` how many were seen."""
+    return {
+        "name": settings.name,
+        "settings": settings.to_table(),
+        "commit": commit(),
+        "seed": settings.seed,
+        "steps": state.step,
+        "images": images,
+        "seconds": round(state.seconds, 1),
+        "hardware": hardware(),
+        "metrics": metrics,
+        "history": state.history,
+    }
+
+
+def write_result(folder: Path, result: dict[str, Any]) -> None:
+    """Write it as indented JSON."""
+    text = json.dumps(result, indent=1, allow_nan=False)
+    (folder / RESULT_FILE).write_text(text + "\n")
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """The result in a file, or in a run's folder."""
+    return json.loads((path / RESULT_FILE if path.is_dir() else path).read_text())

@@ -1,0 +1,138 @@
+"""A training run's settings: a TOML file, read once, into frozen typed objects."""
+
+import os
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from models import ModelSettings
+from models.storage import settings_from_table
+
+
+class SettingsError(ValueError):
+    """The configuration is wrong; the message names the key and what it may be."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSettings(_Table):
+    """kind: an entry of `training.data.DATASETS`. folder: may hold environment variables, "$VQTOK_DATA/cifar10".
+
+    validation_images: how many images at the end of the training set are kept for choosing; 0 trains on all of them.
+    image_size: images of a folder are cut and scaled to this square; CIFAR-10 has its own size.
+    flip: mirror each sample with probability one half.
+    """
+
+    kind: str = "cifar10"
+    folder: str = "$VQTOK_DATA/cifar10"
+    validation_images: int = Field(5_000, ge=0)
+    image_size: int = Field(32, ge=1)
+    flip: bool = True
+    num_workers: int = Field(0, ge=0)
+
+    @property
+    def path(self) -> Path:
+        """The folder, variables filled in. Raises SettingsError when one has no value."""
+        path = os.path.expandvars(self.folder)
+        if "$" in path:
+            raise SettingsError(
+                f"data.folder is {self.folder!r} and the variable in it has no value; set it to the folder that holds the "
+                'data (README, "Data")'
+            )
+        return Path(path)
+
+
+class ObjectiveSettings(_Table):
+    """name: an entry of `training.objectives.OBJECTIVES`; weights: its options."""
+
+    name: str
+    weights: dict[str, float] = Field(default_factory=dict[str, float])
+
+
+class OptimiserSettings(_Table):
+    """AdamW, linear warm-up over `warmup` of the steps, then cosine to zero; gradients clipped to norm `clip_norm`."""
+
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    warmup: float = Field(0.1, ge=0, lt=1)
+    clip_norm: float = Field(1.0, gt=0)
+
+
+class ScheduleSettings(_Table):
+    """epochs: passes over the training images, ragged batches dropped. precision: of the convolutions, by Fabric's name."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(64, ge=1)
+    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+    checkpoint_every: int = Field(200, ge=1)
+    validate_every: int = Field(1400, ge=1)
+    kmeans_vectors: int = Field(20_480, ge=1)
+
+
+class RunSettings(_Table):
+    """Everything that decides a run's outcome."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    name: str
+    seed: int = 0
+    data: DataSettings = DataSettings()
+    model: ModelSettings
+    objective: ObjectiveSettings
+    optimiser: OptimiserSettings
+    schedule: ScheduleSettings
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _model(cls, table: Any) -> Any:
+        return settings_from_table(table) if isinstance(table, dict) else table
+
+    def to_table(self) -> dict[str, Any]:
+        """The settings as TOML has them."""
+        table = self.model_dump(exclude={"model"})
+        return {**table, "model": asdict(self.model)}
+
+    def to_toml(self) -> str:
+        return tomli_w.dumps(self.to_table())
+
+
+def load_settings(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
+    """Read a TOML file; `overrides` are "table.key=value" with TOML values. Raises SettingsError."""
+    try:
+        table = tomllib.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise SettingsError(f"there is no configuration {path}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path} is not TOML: {error}") from error
+    for override in overrides:
+        _override(table, override)
+    return settings_from(table, str(path))
+
+
+def settings_from(table: dict[str, Any], origin: str) -> RunSettings:
+    """RunSettings of a table. Raises SettingsError naming `origin` and every wrong key."""
+    try:
+        return RunSettings.model_validate(table)
+    except ValidationError as error:
+        wrong = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise SettingsError(f"{origin}: " + "; ".join(wrong)) from error
+
+
+def _override(table: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    *parents, last = key.strip().split(".")
+    if not equals or not last:
+        raise SettingsError(f"--set takes table.key=value, not {override!r}")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+    try:
+        table[last] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[last] = value
