@@ -32,7 +32,7 @@ serve: $(SERVE_READY) ## Install what the service needs, and start it on the bun
 test: $(DEV_READY) check .venv/.tools ## Install everything, check the code, run all tests but the slow ones
 	@$(DEV)/bin/python -m pytest -m "not slow" --durations=10
 
-test-slow: $(DEV_READY) .venv/.tools ## Run the tests that take longer than 20 seconds each
+test-slow: $(DEV_READY) .venv/.tools .venv/.slow-tools ## Run the tests that take longer than 20 seconds each
 	@$(DEV)/bin/python -m pytest -m slow --durations=10
 
 check: $(DEV_READY) ## Check format, lint, types and the one-way rule between the packages
@@ -40,6 +40,7 @@ check: $(DEV_READY) ## Check format, lint, types and the one-way rule between th
 	@$(DEV)/bin/ruff check --quiet .
 	@$(DEV)/bin/pyright --pythonpath $(DEV)/bin/python
 	@$(DEV)/bin/lint-imports
+	@$(DEV)/bin/hadolint Dockerfile
 
 format: $(DEV_READY) ## Format the code and mend what the linter can
 	@$(DEV)/bin/ruff check --fix --quiet .
@@ -80,7 +81,11 @@ $(DEV_READY): requirements/torch.txt requirements/serve-$(RUNTIME).txt requireme
 	@$(DEV)/bin/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Prometheus and a browser, which some tests run for real. Without them these tests are skipped.
+# Programs that some tests run for real. Without them these tests are skipped.
 .venv/.tools:
-	@tests/install-tools.sh
+	@tests/install-tools.sh prometheus chromium
+	@mkdir -p $(@D) && touch $@
+
+.venv/.slow-tools:
+	@tests/install-tools.sh buildah debootstrap
 	@mkdir -p $(@D) && touch $@
