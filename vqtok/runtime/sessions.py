@@ -1,6 +1,6 @@
 """Opening onnxruntime sessions. The module is handed in: only `vqtok.runtime.onnx` imports it."""
 
-from typing import Any
+from typing import Any, cast
 
 from vqtok.errors import BundleCorrupt
 
@@ -39,7 +39,7 @@ def open_session(ort: Any, graph: bytes, file: str, options: Any) -> Any:
 
 def runtime_errors(ort: Any) -> tuple[type[Exception], ...]:
     """What onnxruntime raises: classes of its own, without a common base, and RuntimeError."""
-    own: dict[str, Any] = vars(ort.capi.onnxruntime_pybind11_state)
+    own = cast("dict[str, Any]", ort.capi.onnxruntime_pybind11_state.__dict__)
     classes = [c for c in own.values() if isinstance(c, type) and issubclass(c, Exception)]
     return (*classes, RuntimeError)
 
