@@ -19,7 +19,7 @@ HASHED := --no-deps --require-hashes
 export ORT_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve test test-slow check format lock wheel train clean
+.PHONY: help dev serve test test-slow check format lock wheel train clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,8 @@ help: ## Show this list
 
 serve: $(SERVE_READY) ## Install what the service needs, and start it on the bundle in bundles/
 	@VQTOK_HOST=$(HOST) VQTOK_PORT=$(PORT) VQTOK_BUNDLE=$(BUNDLE) exec $(SERVE)/bin/python -m service
+
+dev: $(DEV_READY) ## Install everything for training and tests into .venv/dev
 
 test: $(DEV_READY) check .venv/.tools ## Install everything, check the code, run all tests but the slow ones
 	@$(DEV)/bin/python -m pytest -m "not slow" --durations=10
