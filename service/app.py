@@ -1,0 +1,151 @@
+"""The app is built, not found: `create_app` makes one from settings and a way to open the model."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Callable
+from http import HTTPStatus
+from typing import TypeAlias
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.admission import Admission, AdmissionLimits
+from service.batcher import Observer
+from service.lag import watch_lag
+from service.lifecycle import Lifecycle, Phase
+from service.metrics import Metrics
+from service.middleware import AdmissionGate, RequestScope
+from service.model import Model, Report, open_model
+from service.openapi import describe
+from service.pool import Pool
+from service.problems import problem, problem_of
+from service.routes import ADMITTED_ROUTES, ROUTES, route_paths
+from service.settings import Settings
+from service.state import Service
+from vqtok import __version__
+from vqtok.errors import RuntimeUnavailable, VqtokError
+
+log = logging.getLogger(__name__)
+
+OpenModel: TypeAlias = Callable[[Settings, Observer, Report], Model]
+"""Opens and proves a model, in a thread of its own; `open_model` is the one for bundles."""
+
+
+def create_app(
+    settings: Settings,
+    open_model: OpenModel = open_model,
+    on_fatal: Callable[[], None] = lambda: None,
+) -> FastAPI:
+    """The service as an ASGI app; its parts are `app.state.service`.
+
+    The model is opened in the background once the app starts. `on_fatal` is called when that fails
+    for a reason that no other bundle would mend: the device cannot be opened.
+    """
+    service = _service(settings)
+    app = FastAPI(
+        title="vqtok",
+        version=__version__,
+        lifespan=_lifespan(service, open_model, on_fatal),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    for router in ROUTES:
+        app.include_router(router)
+    app.add_exception_handler(VqtokError, _vqtok_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(
+        AdmissionGate,
+        routes=ADMITTED_ROUTES,
+        admission=service.admission,
+        metrics=service.metrics,
+        require_ready=service.lifecycle.require_ready,
+    )
+    app.add_middleware(
+        RequestScope,
+        metrics=service.metrics,
+        request_timeout=settings.request_timeout,
+        model_headers=service.model_headers,
+    )
+    describe(app)
+    return app
+
+
+def _service(settings: Settings) -> Service:
+    metrics = Metrics(route_paths(), __version__)
+    limits = AdmissionLimits(
+        requests=settings.max_requests,
+        body_bytes=settings.max_body_bytes,
+        total_bytes=settings.max_total_body_bytes,
+        seconds=settings.max_queue_seconds,
+    )
+    return Service(
+        settings=settings,
+        metrics=metrics,
+        admission=Admission(limits, lambda reason: metrics.refused.labels(reason).inc()),
+        pool=Pool(settings.image_threads),
+        lifecycle=Lifecycle(metrics.ready),
+    )
+
+
+def _lifespan(
+    service: Service, open_model: OpenModel, on_fatal: Callable[[], None]
+) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        tasks = [
+            asyncio.create_task(_load(service, open_model, on_fatal)),
+            asyncio.create_task(watch_lag(service.metrics.loop_lag)),
+        ]
+        yield
+        for task in tasks:
+            task.cancel()
+        model = service.lifecycle.loaded_model
+        if model is not None:
+            await asyncio.to_thread(model.close)
+        service.pool.close()
+
+    return lifespan
+
+
+async def _load(service: Service, open_model: OpenModel, on_fatal: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+
+    def report(phase: Phase) -> None:
+        loop.call_soon_threadsafe(service.lifecycle.enter, phase)
+
+    try:
+        model = await asyncio.to_thread(open_model, service.settings, service.metrics, report)
+    except VqtokError as error:
+        service.lifecycle.failed(error)
+        if isinstance(error, RuntimeUnavailable):
+            on_fatal()
+        return
+    service.admission.set_runners(model.engine.num_runners)
+    service.metrics.watch_queue(lambda: model.batcher.num_queued)
+    service.lifecycle.became_ready(model)
+
+
+async def _vqtok_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, VqtokError)
+    return problem_of(error)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = request.url.path[:200]
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return problem(404, "not_found", f"There is no {path}. /docs lists what there is.")
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (error.headers or {}).get("Allow", "")
+        return problem(
+            405,
+            "method_not_allowed",
+            f"{path} takes {allowed}, not {request.method}.",
+            headers=error.headers,
+        )
+    return problem(error.status_code, "http_error", str(error.detail), headers=error.headers)

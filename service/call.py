@@ -1,0 +1,86 @@
+"""One HTTP request on its way through the service."""
+
+import re
+import time
+import uuid
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+from service.admission import Reservation
+from service.metrics import STAGES
+
+_SCOPE_KEY = "vqtok.call"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+class CallerLeft(Exception):
+    """The caller closed the connection before its request was complete."""
+
+
+@dataclass(eq=False)
+class Call:
+    """What is known of a request besides its bytes. Times are monotonic seconds.
+
+    `route` is a label of the metrics; `deadline` is when the caller stops waiting; `preprocess`
+    names what was done to the images, "none" where there are none.
+    """
+
+    route: str
+    request_id: str
+    started: float
+    deadline: float
+    reservation: Reservation | None = None
+    preprocess: str = "none"
+    stages: dict[str, float] = field(default_factory=dict[str, float])
+    status: int | None = None
+    answered: bool = False
+    gone: bool = False
+
+    @contextmanager
+    def stage(self, name: str) -> Generator[None]:
+        """Add the time spent inside to a stage."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.add(name, time.monotonic() - started)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Add to the time of a stage."""
+        self.stages[name] = self.stages.get(name, 0.0) + seconds
+
+    def server_timing(self) -> str:
+        """The value of the header `Server-Timing`: stages in milliseconds, in order."""
+        return ", ".join(
+            f"{stage};dur={self.stages[stage] * 1000:.3f}"
+            for stage in STAGES
+            if stage in self.stages
+        )
+
+
+def attach(scope: Scope, call: Call) -> None:
+    """Make `call` the one of this request."""
+    scope[_SCOPE_KEY] = call
+
+
+def call_in(scope: Scope) -> Call:
+    """The call of a request's scope."""
+    call = scope[_SCOPE_KEY]
+    assert isinstance(call, Call)
+    return call
+
+
+def call_of(request: Request) -> Call:
+    """The call of a request."""
+    return call_in(request.scope)
+
+
+def request_id_from(header: str | None) -> str:
+    """The caller's own id if it is plain and at most 128 characters long, else a new one."""
+    if header is not None and _REQUEST_ID.fullmatch(header):
+        return header
+    return uuid.uuid4().hex

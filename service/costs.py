@@ -1,0 +1,57 @@
+"""What work costs, in seconds of one runner, measured when the service warms up."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqtok.manifest import Manifest
+from vqtok.runtime.engine import Engine
+
+REPEATS = 3
+
+
+class CostModel:
+    """Seconds per pixel for "encode" and "decode", seconds per sample for "sample"."""
+
+    def __init__(self, rates: Mapping[str, float]) -> None:
+        self.rates = dict(rates)
+
+    def seconds(self, kind: str, amount: int) -> float:
+        """Device time of `amount` pixels (or samples) of a kind of work."""
+        return self.rates[kind] * amount
+
+
+def measure(engine: Engine, manifest: Manifest, draw: Callable[[int], Any]) -> CostModel:
+    """Run each kind of work a few times at the native size, one image and a full batch.
+
+    `draw(n)` draws n samples of the prior. This is the warm-up too: it runs every shape that a
+    request of native images can ask for.
+    """
+    height, width = manifest.image.native_size
+    count = engine.max_batch_images
+    images: NDArray[np.uint8] = (
+        np.random.default_rng(0).integers(0, 256, (count, height, width, 3)).astype(np.uint8)
+    )
+    tokens = engine.encode(images[:1]).tokens
+    engine.decode(tokens)
+    tokens = engine.encode(images).tokens
+    pixels = count * height * width
+    return CostModel(
+        {
+            "encode": _best(lambda: engine.encode(images)) / pixels,
+            "decode": _best(lambda: engine.decode(tokens)) / pixels,
+            "sample": _best(lambda: draw(count)) / count,
+        }
+    )
+
+
+def _best(run: Callable[[], Any]) -> float:
+    seconds: list[float] = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)

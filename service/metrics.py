@@ -1,0 +1,148 @@
+"""What Prometheus reads. Every label has a fixed set of values, so no input can add a series."""
+
+import math
+import platform
+from collections.abc import Callable, Iterable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+from service.batcher import BatchReport
+
+STAGES = ("admit", "body", "decode", "queue", "model", "serialize")
+IMAGE_KINDS = ("encode", "decode", "sample", "reconstruct")
+REFUSALS = ("slots", "bytes", "work", "too_large", "not_ready", "draining")
+DROPS = ("disconnect", "deadline")
+OTHER_ROUTE = "other"
+
+_SECONDS = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+)
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """The service's metrics in a registry of their own. Also the batcher's observer."""
+
+    def __init__(self, routes: Iterable[str], version: str) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self.routes = frozenset(routes)
+        self._add_requests()
+        self._add_work()
+        self._add_process(version)
+
+    def _add_requests(self) -> None:
+        self.admitted = Counter(
+            "vqtok_requests_admitted",
+            "Requests that passed the first gate; each gets its whole answer.",
+            registry=self.registry,
+        )
+        self.refused = Counter(
+            "vqtok_requests_refused",
+            "Requests refused at one of the two gates, by what was lacking.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.requests = Counter(
+            "vqtok_requests",
+            "Requests by route and status; 499 is a caller who left.",
+            ["route", "status"],
+            registry=self.registry,
+        )
+        self.stage_seconds = Histogram(
+            "vqtok_stage_seconds",
+            "Time that an answered request spent in each stage.",
+            ["stage", "route"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        for reason in REFUSALS:
+            self.refused.labels(reason)
+
+    def _add_work(self) -> None:
+        self.images = Counter(
+            "vqtok_images",
+            "Images answered, by what was done with them.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.queue_items = Gauge(
+            "vqtok_queue_items", "Items that wait for a runner.", registry=self.registry
+        )
+        self.queue_seconds = Histogram(
+            "vqtok_queue_seconds",
+            "Time that entries of the queue waited for a runner.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.batch_size = Histogram(
+            "vqtok_batch_size",
+            "Items that the model ran on at once.",
+            buckets=_BATCH_SIZES,
+            registry=self.registry,
+        )
+        self.abandoned = Counter(
+            "vqtok_abandoned",
+            "Items dropped before the model ran: the caller left, or the deadline passed.",
+            ["reason"],
+            registry=self.registry,
+        )
+        for kind in IMAGE_KINDS:
+            self.images.labels(kind)
+        for reason in DROPS:
+            self.abandoned.labels(reason)
+
+    def _add_process(self, version: str) -> None:
+        self.loop_lag = Histogram(
+            "vqtok_event_loop_lag_seconds",
+            "How late the event loop runs what is due.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.ready = Gauge(
+            "vqtok_ready", "1 while requests are taken, else 0.", registry=self.registry
+        )
+        self.build_info = Gauge(
+            "vqtok_build_info",
+            "1; the labels say what runs.",
+            ["version", "python"],
+            registry=self.registry,
+        )
+        self.build_info.labels(version, platform.python_version()).set(1)
+
+    def watch_queue(self, num_queued: Callable[[], int]) -> None:
+        """Read the queue's length from `num_queued` at each scrape."""
+        self.queue_items.set_function(lambda: float(num_queued()))
+
+    def route_label(self, path: str) -> str:
+        """The path if it is one of the known routes, else "other"."""
+        return path if path in self.routes else OTHER_ROUTE
+
+    def batch_done(self, report: BatchReport) -> None:
+        """A batch has run; called from runner threads."""
+        self.batch_size.observe(report.num_rows)
+        for seconds in report.waited:
+            self.queue_seconds.observe(seconds)
+
+    def rows_dropped(self, num_rows: int, reason: str) -> None:
+        """Rows were dropped before the model ran; called from runner threads."""
+        self.abandoned.labels(reason).inc(num_rows)
+
+    def admitted_count(self) -> int:
+        """Requests admitted since the start."""
+        value = self.registry.get_sample_value("vqtok_requests_admitted_total")
+        return 0 if value is None or math.isnan(value) else int(value)
+
+    def exposition(self) -> bytes:
+        """The text that Prometheus scrapes."""
+        return generate_latest(self.registry)

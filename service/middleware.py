@@ -1,0 +1,245 @@
+"""What every request passes: its id and headers, counting, and the first gate. Pure ASGI, because
+only so does a caller's leaving reach us while the model works.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.admission import Admission, Refusal, Reservation
+from service.call import Call, CallerLeft, attach, call_in, request_id_from
+from service.metrics import STAGES, Metrics
+from service.problems import internal_error, problem_of
+from vqtok.errors import DeadlineExceeded, Draining, InvalidParameter, NotReady, VqtokError
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_HEADER = "vqtok-timeout-ms"
+CALLER_LEFT = 499
+CHUNK_BYTES = 256 * 1024
+
+
+class RequestScope:
+    """Outermost: gives a request its id, its answer's headers, and its place in the metrics.
+
+    `model_headers` gives the headers that name the model, once there is one. The last resort
+    against a defect of our own is here too.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        request_timeout: float,
+        model_headers: Callable[[], Mapping[str, str]],
+    ) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._request_timeout = request_timeout
+        self._model_headers = model_headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        now = time.monotonic()
+        call = Call(
+            route=self._metrics.route_label(scope["path"]),
+            request_id=request_id_from(Headers(scope=scope).get("x-request-id")),
+            started=now,
+            deadline=now + self._request_timeout,
+        )
+        attach(scope, call)
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                call.status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *self._headers(call)]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        # A defect of our own must still be answered, and must not end in uvicorn's plain text.
+        except Exception:
+            log.exception("defect on %s, request_id=%s", call.route, call.request_id)
+            if call.status is None:
+                await internal_error(call.request_id)(scope, receive, send_with_headers)
+        finally:
+            self._count(call)
+
+    def _headers(self, call: Call) -> list[tuple[bytes, bytes]]:
+        headers = {"X-Request-Id": call.request_id, **self._model_headers()}
+        headers["Vqtok-Preprocess"] = call.preprocess
+        if call.stages:
+            headers["Server-Timing"] = call.server_timing()
+        return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+
+    def _count(self, call: Call) -> None:
+        status = CALLER_LEFT if call.gone or call.status is None else call.status
+        self._metrics.requests.labels(call.route, str(status)).inc()
+        if status == 200 and call.reservation is not None:
+            for stage in STAGES:
+                seconds = call.stages.get(stage, 0.0)
+                self._metrics.stage_seconds.labels(stage, call.route).observe(seconds)
+
+
+class AdmissionGate:
+    """The first gate, for the routes that cost something: `POST` on one of `routes`.
+
+    A refusal is answered without calling `receive`. Whoever is let in is watched: when the caller
+    leaves or the deadline passes, the request is cancelled, and with it what it has queued.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        routes: frozenset[str],
+        admission: Admission,
+        metrics: Metrics,
+        require_ready: Callable[[], object],
+    ) -> None:
+        self._app = app
+        self._routes = routes
+        self._admission = admission
+        self._metrics = metrics
+        self._require_ready = require_ready
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_admitted_route = (
+            scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self._routes
+        )
+        if not is_admitted_route:
+            await self._app(scope, receive, send)
+            return
+        call = call_in(scope)
+        try:
+            call.reservation = self._enter(scope, call)
+        except VqtokError as error:
+            await problem_of(error)(scope, receive, send)
+            return
+        try:
+            await _Watched(self._app, call, receive, send).run(scope)
+        finally:
+            call.reservation.release(time.monotonic() - call.started)
+
+    def _enter(self, scope: Scope, call: Call) -> Reservation:
+        headers = Headers(scope=scope)
+        with call.stage("admit"):
+            self._check_ready()
+            call.deadline = _deadline(call, headers.get(TIMEOUT_HEADER))
+            reservation = self._admission.enter(_announced_bytes(headers))
+        self._metrics.admitted.inc()
+        return reservation
+
+    def _check_ready(self) -> None:
+        try:
+            self._require_ready()
+        except (Draining, NotReady) as error:
+            reason: Refusal = "draining" if isinstance(error, Draining) else "not_ready"
+            self._metrics.refused.labels(reason).inc()
+            raise
+
+
+class _Watched:
+    """Runs one admitted request until it is answered, its caller leaves or its time is over."""
+
+    def __init__(self, app: ASGIApp, call: Call, receive: Receive, send: Send) -> None:
+        self._app = app
+        self._call = call
+        self._receive_inner = receive
+        self._send_inner = send
+        self._timeout = asyncio.timeout(call.deadline - time.monotonic())
+        self._allowed = call.deadline - call.started
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def run(self, scope: Scope) -> None:
+        try:
+            async with self._timeout:
+                await self._app(scope, self._receive, self._send)
+        except TimeoutError:
+            if not self._timeout.expired():
+                raise
+            await self._out_of_time(scope)
+        except CallerLeft:
+            self._call.gone = True
+        except asyncio.CancelledError:
+            if not self._call.gone:
+                raise
+            _this_task().uncancel()
+        finally:
+            if self._watcher is not None:
+                self._watcher.cancel()
+
+    async def _receive(self) -> Message:
+        message = await self._receive_inner()
+        if message["type"] == "http.disconnect":
+            self._call.gone = True
+        elif not message.get("more_body", False):
+            self._watcher = asyncio.create_task(self._watch(_this_task()))
+        return message
+
+    async def _watch(self, task: asyncio.Task[Any]) -> None:
+        while (await self._receive_inner())["type"] != "http.disconnect":
+            pass
+        if not self._call.answered:
+            self._call.gone = True
+            task.cancel()
+
+    async def _send(self, message: Message) -> None:
+        """Pass an answer on in pieces: a caller who reads slowly keeps its slot, and one who stops
+        reading loses its answer after the time that the request was allowed.
+        """
+        if message["type"] != "http.response.body":
+            await self._send_inner(message)
+            return
+        body = memoryview(message.get("body", b""))
+        more_follows = message.get("more_body", False)
+        for start in range(0, max(1, len(body)), CHUNK_BYTES):
+            chunk = bytes(body[start : start + CHUNK_BYTES])
+            more = more_follows or start + CHUNK_BYTES < len(body)
+            self._timeout.reschedule(asyncio.get_running_loop().time() + self._allowed)
+            self._call.answered = not more
+            await self._send_inner({"type": "http.response.body", "body": chunk, "more_body": more})
+
+    async def _out_of_time(self, scope: Scope) -> None:
+        call = self._call
+        if call.status is not None:
+            log.info("a caller stopped reading its answer, request_id=%s", call.request_id)
+            call.gone = True
+            return
+        milliseconds = round(self._allowed * 1000)
+        error = DeadlineExceeded(
+            f"No answer within {milliseconds} ms (request_timeout, or the header "
+            "Vqtok-Timeout-Ms if that is less). Send fewer images or allow more time."
+        )
+        await problem_of(error)(scope, self._receive_inner, self._send_inner)
+        call.answered = True
+
+
+def _this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+def _deadline(call: Call, header: str | None) -> float:
+    if header is None:
+        return call.deadline
+    if not (header.isascii() and header.isdigit() and 0 < len(header) <= 12 and int(header)):
+        raise InvalidParameter(
+            f"The header Vqtok-Timeout-Ms takes whole milliseconds from 1, not {header[:40]!r}."
+        )
+    return min(call.deadline, call.started + int(header) / 1000)
+
+
+def _announced_bytes(headers: Headers) -> int | None:
+    """The body's length by its header; the server has refused what is no number."""
+    length = headers.get("content-length")
+    return int(length) if length is not None and length.isdigit() else None

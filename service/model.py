@@ -1,0 +1,148 @@
+"""The model that is served: a bundle, opened on a device, warmed up and proven."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.batcher import Arrays, Batcher, Observer
+from service.costs import CostModel, measure
+from service.lifecycle import Phase
+from service.settings import Settings
+from vqtok.bundle import Bundle, codebook_npy, golden_check
+from vqtok.manifest import Manifest
+from vqtok.reference import Reference
+from vqtok.runtime.engine import Engine
+from vqtok.runtime.onnx import open_engine
+from vqtok.sampling import PositionTablePrior
+from vqtok.statistics import UsageCounter
+
+log = logging.getLogger(__name__)
+
+Report = Callable[[Phase], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Everything that a request needs of the model. `codebook` is (K, D) or (depth, K, D)."""
+
+    manifest: Manifest
+    engine: Engine
+    batcher: Batcher
+    costs: CostModel
+    prior: PositionTablePrior
+    usage: UsageCounter
+    codebook: NDArray[np.float32]
+    codebook_file: bytes
+
+    def close(self) -> None:
+        """End the runners and give the device back."""
+        if self.batcher.close():
+            self.engine.close()
+
+
+def open_model(settings: Settings, observer: Observer, report: Report) -> Model:
+    """Open the bundle that the settings name and prove that it computes what it should. Blocking.
+
+    Raises:
+        BundleError: the bundle is damaged or not supported; the sentence names file and reason.
+        RuntimeUnavailable: the device cannot be opened.
+    """
+    bundle = Bundle.open(settings.bundle)
+    report(Phase.OPENING_ENGINE)
+    engine = open_engine(
+        bundle,
+        settings.device,
+        num_threads=settings.threads,
+        graph_sizes=settings.graph_sizes,
+    )
+    log.info(
+        "opened %s on %s, %d runners", bundle.manifest.full_name, engine.device, engine.num_runners
+    )
+    return prove_model(
+        bundle.manifest,
+        bundle.reference,
+        bundle.codebook,
+        engine=engine,
+        settings=settings,
+        observer=observer,
+        report=report,
+    )
+
+
+def prove_model(
+    manifest: Manifest,
+    reference: Reference,
+    codebook: NDArray[np.float32],
+    *,
+    engine: Engine,
+    settings: Settings,
+    observer: Observer,
+    report: Report,
+) -> Model:
+    """Check the golden image on an open engine, warm it up, and put a batcher before it.
+
+    Raises:
+        BundleCorrupt: the golden image comes out otherwise than at export.
+    """
+    report(Phase.CHECKING_GOLDEN_IMAGE)
+    golden_check(engine, reference)
+    report(Phase.WARMING_UP)
+    prior = PositionTablePrior(reference.position_counts)
+    costs = measure(engine, manifest, lambda n: prior.sample(n, 0, 1.0))
+    _import_metrics()
+    return Model(
+        manifest=manifest,
+        engine=engine,
+        batcher=_batcher(engine, manifest, settings, observer),
+        costs=costs,
+        prior=prior,
+        usage=UsageCounter(manifest.codebook_size, manifest.depth),
+        codebook=codebook,
+        codebook_file=codebook_npy(codebook),
+    )
+
+
+def _batcher(engine: Engine, manifest: Manifest, settings: Settings, observer: Observer) -> Batcher:
+    def encode(images: NDArray[Any]) -> Arrays:
+        encoded = engine.encode(images)
+        return (encoded.tokens, encoded.margins)
+
+    def decode(tokens: NDArray[Any]) -> Arrays:
+        return (engine.decode(tokens),)
+
+    return Batcher(
+        {"encode": encode, "decode": decode},
+        max_rows=batch_limit(engine, manifest, settings.batch_pixels),
+        num_runners=engine.num_runners,
+        observer=observer,
+    )
+
+
+def batch_limit(
+    engine: Engine, manifest: Manifest, batch_pixels: int
+) -> Callable[[str, tuple[int, ...]], int]:
+    """How many images (H, W, 3) or grids (h, w[, depth]) run together.
+
+    On CPU `batch_pixels` bounds them, since there is nothing to gain from more. On a GPU the bound
+    is what warm-up has proven to fit: a full batch of native images.
+    """
+    height, width = manifest.image.native_size
+    pixels = batch_pixels
+    if engine.device != "cpu":
+        pixels = max(batch_pixels, engine.max_batch_images * height * width)
+    area_of_cell = manifest.image.factor**2
+
+    def limit(kind: str, shape: tuple[int, ...]) -> int:
+        area = shape[0] * shape[1] * (area_of_cell if kind == "decode" else 1)
+        return max(1, min(engine.max_batch_images, pixels // area))
+
+    return limit
+
+
+def _import_metrics() -> None:
+    """The first import takes a second, which is better spent before anyone waits."""
+    import skimage.metrics  # noqa: F401  # pyright: ignore[reportUnusedImport]

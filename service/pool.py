@@ -1,0 +1,40 @@
+"""Threads for everything that would hold up the event loop: reading and writing images, parsing
+and serialising bodies. How much they are given is bounded by admission.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from vqtok.runtime.cores import usable_cores
+
+ParamsT = ParamSpec("ParamsT")
+ResultT = TypeVar("ResultT")
+
+LEAST_THREADS = 8
+
+
+class Pool:
+    """A bounded set of threads; by default two per core and at least 8, so that a few slow images
+    do not occupy them all.
+    """
+
+    def __init__(self, num_threads: int | None) -> None:
+        self._threads = ThreadPoolExecutor(
+            num_threads or max(LEAST_THREADS, 2 * usable_cores()), thread_name_prefix="image"
+        )
+
+    async def run(
+        self,
+        function: Callable[ParamsT, ResultT],
+        *args: ParamsT.args,
+        **kwargs: ParamsT.kwargs,
+    ) -> ResultT:
+        """The function's result, computed in a thread. Cancelled before it began, it never runs."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: function(*args, **kwargs))
+
+    def close(self) -> None:
+        """Take nothing more; what runs is not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)

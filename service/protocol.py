@@ -1,0 +1,101 @@
+"""uvicorn's HTTP/1.1 protocol with three additions: it knows when a connection is truly idle, it
+bounds what it discards and what it takes as headers, and it refuses broken HTTP with a problem.
+"""
+
+import logging
+import select
+import socket
+from http import HTTPStatus
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from service.problems import PROBLEM_MEDIA_TYPE, problem_body
+
+log = logging.getLogger(__name__)
+
+MAX_HEADER_BYTES = 64 * 1024
+MAX_DISCARDED_BYTES = 64 * 1024 * 1024
+
+
+class ServiceProtocol(HttpToolsProtocol):
+    """One connection.
+
+    A request that was answered before its body had arrived (429, 413, 415) leaves the connection
+    open, and the rest of the body is read and thrown away. To close at once would make the kernel
+    reset the connection, and a caller in the middle of sending could lose the answer.
+    """
+
+    cycle: RequestResponseCycle | None  # pyright: ignore[reportIncompatibleVariableOverride]
+    _receiving = False
+    _header_bytes = 0
+    _discarded_bytes = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing of a request is being received, worked on, answered, or waiting in the socket."""
+        return not (self._receiving or self._is_answering or self.pipeline or self._has_unread())
+
+    @property
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def close_if_idle(self) -> None:
+        """Close an idle connection, so that its caller sees the end before it sends anything."""
+        if not self.transport.is_closing() and self.is_idle:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Drop the connection with whatever is still on its way."""
+        self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._receiving = True
+        self._header_bytes = 0
+        self._discarded_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._count_header_bytes(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count_header_bytes(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        if self.cycle is not None and self.cycle.response_complete:
+            self._discarded_bytes += len(body)
+            if self._discarded_bytes > MAX_DISCARDED_BYTES:
+                self.transport.abort()
+
+    def on_message_complete(self) -> None:
+        self._receiving = False
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP request; called by uvicorn when its parser gives up."""
+        status, detail = HTTPStatus.BAD_REQUEST, "This is not an HTTP/1.1 request."
+        if self._header_bytes > MAX_HEADER_BYTES:
+            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            detail = f"The request line and headers may have {MAX_HEADER_BYTES} bytes together."
+        body = problem_body(status, "malformed_request", detail)
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {PROBLEM_MEDIA_TYPE}\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+    def _count_header_bytes(self, count: int) -> None:
+        self._header_bytes += count
+        if self._header_bytes > MAX_HEADER_BYTES:
+            raise ValueError("headers too large")
+
+    def _has_unread(self) -> bool:
+        sock: socket.socket | None = self.transport.get_extra_info("socket")
+        if sock is None or sock.fileno() < 0:
+            return False
+        poll = select.poll()
+        poll.register(sock.fileno(), select.POLLIN)
+        return bool(poll.poll(0))

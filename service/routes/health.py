@@ -1,0 +1,46 @@
+"""Probes and metrics. They pass by admission, so that they answer when nothing else does."""
+
+import orjson
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.problems import problem, status_of
+from service.state import service_of
+from vqtok.errors import Draining, NotReady
+
+router = APIRouter()
+
+
+@router.get("/health/live", tags=["operation"])
+async def live(request: Request) -> Response:
+    """200 as long as the process answers at all."""
+    return Response(b'{"status":"live"}', media_type="application/json")
+
+
+@router.get("/health/ready", tags=["operation"])
+async def ready(request: Request) -> Response:
+    """200 when requests are taken; 503 with the phase while not, and the reason if never."""
+    lifecycle = service_of(request).lifecycle
+    try:
+        model = lifecycle.require_ready()
+    except (NotReady, Draining) as error:
+        return problem(status_of(error), error.code, error.detail, phase=str(lifecycle.phase))
+    document = {
+        "status": "ready",
+        "model": model.manifest.full_name,
+        "device": model.engine.device,
+        "num_runners": model.engine.num_runners,
+    }
+    return Response(orjson.dumps(document), media_type="application/json")
+
+
+@router.get("/metrics", tags=["operation"])
+async def metrics(request: Request) -> Response:
+    """The metrics, as Prometheus reads them."""
+    service = service_of(request)
+    if not service.settings.metrics:
+        raise HTTPException(404)
+    return Response(service.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,155 @@
+"""The process around the app: signals, and a shutdown that loses no request.
+
+uvicorn's own shutdown closes the listener and every connection without a request in work at once.
+A request that lies in a socket's buffer at that moment is lost without an answer. Here the socket
+stays open while admitted requests are finished; what comes meanwhile is answered 503. Then the
+listener goes, after its last waiting connections were taken, and each connection when it is idle.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Generator
+from types import FrameType
+
+import uvicorn
+
+from service.protocol import ServiceProtocol
+
+log = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+POLL_SECONDS = 0.02
+LINGER_SECONDS = 2.0
+FLUSH_SECONDS = 1.0
+
+
+class Server(uvicorn.Server):
+    """Serves one app on one listening socket until SIGTERM or SIGINT.
+
+    `on_drain` is called in the signal handler. `num_unanswered` says how many admitted requests
+    are not answered yet. After `drain_seconds` what is left is cut off; `num_cut` counts it.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        listener: socket.socket,
+        *,
+        on_drain: Callable[[], None],
+        num_unanswered: Callable[[], int],
+        drain_seconds: float,
+    ) -> None:
+        super().__init__(config)
+        self._on_drain = on_drain
+        self._num_unanswered = num_unanswered
+        self._drain_seconds = drain_seconds
+        self.num_cut = 0
+        # A descriptor of our own keeps the socket open when the loop has closed its one.
+        self._listener = listener.dup()
+        self._given = listener
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal comes and everything is finished."""
+        super().run(sockets=[self._given])
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain; a second SIGINT (Ctrl-C twice) cuts it short."""
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+        self._on_drain()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """As uvicorn's, without raising the signal again at the end: a clean drain exits with 0."""
+        originals = {sig: signal.signal(sig, self.handle_exit) for sig in SIGNALS}
+        try:
+            yield
+        finally:
+            for sig, handler in originals.items():
+                signal.signal(sig, handler)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what was admitted, answer the rest, close everything."""
+        ends_at = time.monotonic() + self._drain_seconds
+        log.info("draining, %d requests in work", self._num_unanswered())
+        await _until(lambda: not self._num_unanswered() or self._is_over(ends_at))
+        await self._close_listener()
+        # What came late is answered in this time; a caller who never completes its request is not
+        # waited for any longer.
+        lingers_until = min(ends_at, time.monotonic() + LINGER_SECONDS)
+        await self._close_connections(lingers_until if not self._num_unanswered() else ends_at)
+        self.num_cut = self._num_unanswered()
+        if self.num_cut:
+            log.error("cut off %d requests (drain_seconds)", self.num_cut)
+        await self._abort_connections()
+        await self.lifespan.shutdown()
+
+    def _is_over(self, ends_at: float) -> bool:
+        return self.force_exit or time.monotonic() >= ends_at
+
+    async def _close_listener(self) -> None:
+        for server in self.servers:
+            server.close()
+        self._given.close()
+        # No await from here to the last close: a connection made in between would be lost.
+        waiting = _accept_all(self._listener)
+        self._listener.close()
+        loop = asyncio.get_running_loop()
+        for connection in waiting:
+            await loop.connect_accepted_socket(self._new_protocol, connection)
+
+    def _new_protocol(self) -> ServiceProtocol:
+        return ServiceProtocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+    async def _close_connections(self, until: float) -> None:
+        # First the loop reads what has already arrived, so that it is answered.
+        await asyncio.sleep(POLL_SECONDS)
+        while self._connections() and not self._is_over(until):
+            for connection in self._connections():
+                connection.close_if_idle()
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _abort_connections(self) -> None:
+        for connection in self._connections():
+            connection.abort()
+        for task in list(self.server_state.tasks):
+            task.cancel()
+        ends_at = time.monotonic() + FLUSH_SECONDS
+        await _until(lambda: not self.server_state.tasks or time.monotonic() >= ends_at)
+
+    def _connections(self) -> list[ServiceProtocol]:
+        connections = list(self.server_state.connections)
+        return [each for each in connections if isinstance(each, ServiceProtocol)]
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - what is waited for has no event
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def _accept_all(listener: socket.socket) -> list[socket.socket]:
+    """Connections that the kernel has completed and nobody has taken."""
+    waiting: list[socket.socket] = []
+    listener.setblocking(False)
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            waiting.append(connection)
+    return waiting
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)

@@ -1,0 +1,62 @@
+"""What the routes share: one object per app, made by `create_app`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from service.admission import Admission
+from service.lifecycle import Lifecycle
+from service.metrics import Metrics
+from service.model import Model
+from service.pool import Pool
+from service.settings import Settings
+from vqtok.errors import NotReady, UnknownModel
+
+
+@dataclass(frozen=True, eq=False)
+class Service:
+    """The parts of a running service."""
+
+    settings: Settings
+    metrics: Metrics
+    admission: Admission
+    pool: Pool
+    lifecycle: Lifecycle[Model]
+
+    def model(self, name: str | None = None) -> Model:
+        """The loaded model, if it is the one that `name` (`name` or `name@version`) asks for.
+
+        Raises:
+            NotReady: no model is loaded yet.
+            UnknownModel: another name or version.
+        """
+        model = self.lifecycle.loaded_model
+        if model is None:
+            self.lifecycle.require_ready()
+            raise NotReady("The model is not ready yet.")
+        manifest = model.manifest
+        if name is not None and name not in (manifest.name, manifest.full_name):
+            raise UnknownModel(
+                f"There is no model {name[:80]!r} here; {manifest.full_name!r} is served."
+            )
+        return model
+
+    def model_headers(self) -> Mapping[str, str]:
+        """The headers that name the model on every answer; none until there is one."""
+        model = self.lifecycle.loaded_model
+        if model is None:
+            return {}
+        manifest = model.manifest
+        return {
+            "Vqtok-Model": manifest.full_name,
+            "Vqtok-Codebook-Id": manifest.codebook_id.short,
+            "Vqtok-Tokenizer-Id": manifest.tokenizer_id.short,
+        }
+
+
+def service_of(request: Request) -> Service:
+    """The service that a request came to."""
+    service = request.app.state.service
+    assert isinstance(service, Service)
+    return service
