@@ -1,0 +1,246 @@
+"""`application/json`: tokens and images that anything can read.
+
+Tokens, both ways:
+
+```
+{"model": "…", "codebook_id": "…", "tokenizer_id": "…", "preprocess": "pad",
+ "items": [{"grid": [h, w], "size": [H, W], "tokens": [[…], …]},
+           {"error": {"code": "…", "detail": "…"}}]}
+```
+
+Sent to a service, all but `items` and its `tokens` may be left out; `grid` is needed where
+`tokens` are flat. `grid` has a third number, the depth, where it is above 1. Images are base64 of
+whole image files: `{"images": ["…", …]}`.
+"""
+
+import base64
+import binascii
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from vqtok.errors import InvalidTokens, MalformedBody
+from vqtok.tokens import ImageTokens, ItemError, TokenBatch
+from vqtok.wire.format import DecodeOptions, EncodeOptions, WireFormat, as_dtype
+from vqtok.wire.json_reading import (
+    JsonObject,
+    as_list,
+    as_object,
+    as_text,
+    integers,
+    kind_of,
+    no_repeated_keys,
+    only_known,
+    parse_object,
+)
+
+MEDIA_TYPE = "application/json"
+LABELS = ("model", "codebook_id", "tokenizer_id", "preprocess")
+ITEM_KEYS = ("grid", "size", "tokens", "margins")
+LONGEST_SIDE = 2**31 - 1
+
+
+def encode_tokens(
+    batch: TokenBatch,
+    options: EncodeOptions | None = None,
+    *,
+    extra: Mapping[str, Any] | None = None,
+    item_extra: Sequence[Mapping[str, Any]] | None = None,
+) -> bytes:
+    """A batch as JSON. `extra` adds keys to the envelope and `item_extra` to each item; numpy
+    arrays may be among them.
+    """
+    options = options or EncodeOptions()
+    items = [_item_to_json(item, options) for item in batch.items]
+    for item, added in zip(items, item_extra or (), strict=item_extra is not None):
+        item.update(added)
+    envelope: JsonObject = {label: getattr(batch, label) for label in LABELS}
+    return dump({**envelope, **(extra or {}), "items": items})
+
+
+def decode_tokens(body: bytes, options: DecodeOptions | None = None) -> TokenBatch:
+    """The batch that a body carries, tokens as int64.
+
+    Raises:
+        MalformedBody: no JSON of the form above; a key that is unknown or repeated.
+        InvalidTokens: tokens that are no integers, ragged, or not of the grid they state.
+        TooLarge: more values than a JSON body may have.
+    """
+    options = options or DecodeOptions()
+    document = parse_object(body, limited=not options.answer)
+    if not options.answer:
+        only_known(document, (*LABELS, "items"), "The body")
+    if "items" not in document:
+        raise MalformedBody('The body has no key "items".')
+    entries = [
+        as_object(entry, f"items[{index}]")
+        for index, entry in enumerate(as_list(document["items"], "items"))
+    ]
+    items = tuple(_item_from_json(entry, f"items[{i}]", options) for i, entry in enumerate(entries))
+    labels = {label: as_text(document, label) for label in LABELS}
+    if not options.answer:
+        no_repeated_keys(body, _count_strings([document, *entries]))
+    return TokenBatch(**labels, items=items)
+
+
+def encode_images(
+    images: Sequence[bytes | ItemError], extra: Mapping[str, Any] | None = None
+) -> bytes:
+    """Image files as base64, failed ones as `{"error": …}`; `extra` adds keys beside them."""
+    entries = [
+        _error_to_json(image) if isinstance(image, ItemError) else base64.b64encode(image).decode()
+        for image in images
+    ]
+    return dump({**(extra or {}), "images": entries})
+
+
+def decode_images(body: bytes) -> list[bytes]:
+    """The image files that a request carries.
+
+    Raises:
+        MalformedBody: no JSON of the form above, no base64, no image at all.
+        TooLarge: more values than a JSON body may have.
+    """
+    document = parse_object(body)
+    only_known(document, ("images",), "The body")
+    texts = as_list(document.get("images"), "images")
+    images = [_from_base64(text, f"images[{index}]") for index, text in enumerate(texts)]
+    no_repeated_keys(body, len(texts) + _count_strings([document]))
+    return images
+
+
+def decode_image_answer(body: bytes) -> tuple[list[bytes | ItemError], JsonObject]:
+    """The image files of a service's answer, failed ones as errors, and what else the answer says.
+
+    Raises:
+        MalformedBody: no such answer.
+    """
+    document = parse_object(body, limited=False)
+    entries = as_list(document.pop("images", None), "images")
+    images: list[bytes | ItemError] = [
+        _error_from_json(entry, f"images[{index}]")
+        if isinstance(entry, dict)
+        else _from_base64(entry, f"images[{index}]")
+        for index, entry in enumerate(entries)
+    ]
+    return images, document
+
+
+def dump(document: Any) -> bytes:
+    """JSON bytes of plain objects and C-ordered numpy arrays; numbers that JSON has not become
+    null.
+    """
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _item_to_json(item: ImageTokens | ItemError, options: EncodeOptions) -> JsonObject:
+    if isinstance(item, ItemError):
+        return _error_to_json(item)
+    flat = options.layout == "flat"
+    tokens = as_dtype(item.tokens, options.dtype)
+    entry: JsonObject = {"grid": item.grid, "size": item.size}
+    entry["tokens"] = tokens.ravel() if flat else tokens
+    if options.detail and item.margin is not None:
+        margins = np.ascontiguousarray(item.margin, dtype=np.float32)
+        entry["margins"] = margins.ravel() if flat else margins
+    return entry
+
+
+def _error_to_json(error: ItemError) -> JsonObject:
+    return {"error": {"code": error.code, "detail": error.detail}}
+
+
+def _error_from_json(entry: Any, name: str) -> ItemError:
+    error = as_object(as_object(entry, name).get("error"), f"{name}.error")
+    return ItemError(as_text(error, "code") or "unknown", as_text(error, "detail") or "")
+
+
+def _item_from_json(
+    entry: JsonObject, name: str, options: DecodeOptions
+) -> ImageTokens | ItemError:
+    if "error" in entry and options.answer:
+        return _error_from_json(entry, name)
+    if not options.answer:
+        only_known(entry, ITEM_KEYS, name)
+    if "tokens" not in entry:
+        raise MalformedBody(f'{name} has no key "tokens".')
+    tokens = integers(entry["tokens"], f"{name}.tokens")
+    if entry.get("grid") is not None:
+        tokens = _on_grid(tokens, _sides(entry["grid"], (2, 3), f"{name}.grid"), name)
+    elif tokens.ndim == 1:
+        raise InvalidTokens(f'{name}.tokens are flat: say their "grid".')
+    size = entry.get("size")
+    return ImageTokens(
+        tokens,
+        options.size if size is None else _height_width(size, f"{name}.size"),
+        _margins(entry["margins"], tokens.shape, name) if entry.get("margins") else None,
+    )
+
+
+def _on_grid(tokens: NDArray[np.int64], grid: tuple[int, ...], name: str) -> NDArray[np.int64]:
+    if tokens.ndim == 1 and tokens.size == math.prod(grid):
+        return tokens.reshape(grid)
+    if tokens.shape != grid:
+        raise InvalidTokens(
+            f"{name}.tokens have the shape {list(tokens.shape)}, its grid {list(grid)}."
+        )
+    return tokens
+
+
+def _sides(value: Any, lengths: tuple[int, ...], name: str) -> tuple[int, ...]:
+    sides = integers(value, name)
+    if (
+        sides.ndim != 1
+        or len(sides) not in lengths
+        or not (1 <= sides.min() <= sides.max() <= LONGEST_SIDE)
+    ):
+        raise InvalidTokens(f"{name} must be {' or '.join(map(str, lengths))} positive integers.")
+    return tuple(int(side) for side in sides)
+
+
+def _height_width(value: Any, name: str) -> tuple[int, int]:
+    height, width = _sides(value, (2,), name)
+    return height, width
+
+
+def _margins(value: Any, grid: tuple[int, ...], name: str) -> NDArray[np.float32]:
+    """Margins, one for each position of the grid; null, which stands for not a number, becomes
+    that.
+    """
+    try:
+        return np.array(value, dtype=np.float32).reshape(grid[:2])
+    except (ValueError, TypeError) as error:
+        raise MalformedBody(
+            f"{name}.margins must be numbers, one for each position of the grid."
+        ) from error
+
+
+def _from_base64(text: Any, name: str) -> bytes:
+    if not isinstance(text, str):
+        raise MalformedBody(f"{name} must be a string in base64, not {kind_of(text)}.")
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError as error:
+        hint = ' (leave out the prefix "data:…,")' if text.startswith("data:") else ""
+        raise MalformedBody(f"{name} is not base64: {error}{hint}.") from error
+
+
+def _count_strings(objects: Sequence[JsonObject]) -> int:
+    """Keys and strings of the objects, not of what lies within them."""
+    return sum(
+        len(each) + sum(isinstance(value, str) for value in each.values()) for each in objects
+    )
+
+
+JSON = WireFormat(
+    MEDIA_TYPE,
+    encode_tokens,
+    decode_tokens,
+    carries_errors=True,
+    carries_mixed_sizes=True,
+    carries_ids=True,
+)

@@ -1,0 +1,156 @@
+"""JSON from strangers: parsed once, checked key by key, and never trusted to be small or
+sensible.
+"""
+
+import itertools
+import re
+from collections.abc import Iterable
+from typing import Any, cast
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from vqtok.errors import InvalidTokens, MalformedBody, TooLarge
+
+MAX_VALUES = 4_194_304
+"""Values in one JSON body; a parsed one takes some 40 bytes. More tokens travel as
+application/x-npy.
+"""
+
+MAX_RANK = 3
+ESCAPES = re.compile(rb"\\.", re.DOTALL)
+
+JsonObject = dict[str, Any]
+
+
+def parse_object(body: bytes, *, limited: bool = True) -> JsonObject:
+    """The JSON object that a body is.
+
+    Raises:
+        MalformedBody: no JSON, nested too deeply, or another type than an object.
+        TooLarge: `limited`, and more values than `MAX_VALUES`.
+    """
+    if limited and body.count(b",") >= MAX_VALUES:
+        raise TooLarge(
+            f"The JSON body has more than {MAX_VALUES} values: send application/x-npy,"
+            " or several requests.",
+            limit=MAX_VALUES,
+        )
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedBody(f"The body is not JSON: {error}.") from error
+    return as_object(document, "The body")
+
+
+def as_object(value: Any, name: str) -> JsonObject:
+    """The value, which must be an object.
+
+    Raises:
+        MalformedBody: it is something else.
+    """
+    if not isinstance(value, dict):
+        raise MalformedBody(f"{name} must be a JSON object, not {kind_of(value)}.")
+    return cast(JsonObject, value)
+
+
+def as_list(value: Any, name: str) -> list[Any]:
+    """The value, which must be an array with something in it.
+
+    Raises:
+        MalformedBody: it is something else, or empty.
+    """
+    if not isinstance(value, list):
+        raise MalformedBody(f"{name} must be a JSON array, not {kind_of(value)}.")
+    if not value:
+        raise MalformedBody(f"{name} is empty.")
+    return cast(list[Any], value)
+
+
+def as_text(document: JsonObject, key: str) -> str | None:
+    """A string of the object, or None where it is null or missing.
+
+    Raises:
+        MalformedBody: it is something else.
+    """
+    value = document.get(key)
+    if value is not None and not isinstance(value, str):
+        raise MalformedBody(f"{key} must be a string, not {kind_of(value)}.")
+    return value
+
+
+def only_known(document: JsonObject, known: Iterable[str], name: str) -> None:
+    """Refuse keys that nothing would read: most are misspelt.
+
+    Raises:
+        MalformedBody: naming the first such key, and those that are known.
+    """
+    unknown = [key for key in document if key not in set(known)]
+    if unknown:
+        raise MalformedBody(f"{name} has no key {unknown[0][:40]!r}; it has {', '.join(known)}.")
+
+
+def no_repeated_keys(body: bytes, strings: int) -> None:
+    """Refuse an object with a key twice, of which a parser keeps the last and drops the other
+    unseen.
+
+    `strings` is the number of strings, keys among them, that were found in the parsed document:
+    as many pairs of quotation marks as the body has, if nothing was dropped.
+
+    Raises:
+        MalformedBody: a key is repeated.
+    """
+    bare = ESCAPES.sub(b"", body) if b"\\" in body else body
+    if bare.count(b'"') != 2 * strings:
+        raise MalformedBody("The JSON body has an object in which a key is repeated.")
+
+
+def integers(value: Any, name: str) -> NDArray[np.int64]:
+    """An array of integers, one to three levels deep and not ragged, as int64.
+
+    Raises:
+        InvalidTokens: anything else: booleans, numbers with a point or an exponent, null, ragged
+        or empty arrays.
+    """
+    level = _integer_list(value, name)
+    shape = [len(level)]
+    while level and isinstance(level[0], list):
+        if len(shape) == MAX_RANK:
+            raise InvalidTokens(f"{name} is nested more than {MAX_RANK} levels deep.")
+        if set(map(type, level)) != {list} or len(set(map(len, level))) != 1:
+            raise InvalidTokens(f"{name} is ragged: all rows must be of one length.")
+        shape.append(len(cast(list[Any], level[0])))
+        level = list(itertools.chain.from_iterable(level))
+    if not level:
+        raise InvalidTokens(f"{name} is empty.")
+    for wrong in set(map(type, level)) - {int}:
+        raise InvalidTokens(
+            f"{name} must be integers, not {TYPE_NAMES.get(wrong, 'anything else')}."
+        )
+    try:
+        return np.array(level, dtype=np.int64).reshape(shape)
+    except OverflowError as error:
+        raise InvalidTokens(f"{name} has an integer that is beyond any codebook.") from error
+
+
+def _integer_list(value: Any, name: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise InvalidTokens(f"{name} must be an array of integers, not {kind_of(value)}.")
+    return cast(list[Any], value)
+
+
+TYPE_NAMES: dict[type, str] = {
+    dict: "objects",
+    list: "arrays",
+    str: "strings",
+    bool: "true or false",
+    int: "integers",
+    float: "numbers with a point, with an exponent or above 64 bits",
+    type(None): "null",
+}
+
+
+def kind_of(value: Any) -> str:
+    """What a parsed value is called in JSON, in the plural."""
+    return TYPE_NAMES.get(value.__class__, "anything else")
