@@ -172,7 +172,7 @@ def _compare_pixels(pixels: NDArray[np.uint8], expected: NDArray[np.uint8]) -> N
 
 def _read_codebook(data: bytes, manifest: Manifest) -> NDArray[np.float32]:
     try:
-        codebook: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
+        codebook: NDArray[Any] = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise BundleCorrupt(f"{CODEBOOK_FILE} does not read: {error}.") from None
     shape = (manifest.codebook_size, manifest.code_dim)

@@ -1,0 +1,175 @@
+"""One interface for a tokenizer in this process and one behind HTTP."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqtok.errors import InvalidInput
+from vqtok.identity import ContentId
+from vqtok.manifest import Manifest
+from vqtok.pictures import ImageSource
+from vqtok.tokens import ImageTokens, TokenBatch
+
+
+@dataclass(frozen=True)
+class TokenizerInfo:
+    """What a caller must know of a model: its names, ids and sizes, as in its manifest."""
+
+    name: str
+    version: str
+    method: str
+    codebook_id: ContentId
+    tokenizer_id: ContentId
+    factor: int
+    native_size: tuple[int, int]
+    grid: tuple[int, ...]
+    depth: int
+    codebook_size: int
+    code_dim: int
+
+    @staticmethod
+    def of(manifest: Manifest) -> "TokenizerInfo":
+        """The part of a manifest that callers need."""
+        return TokenizerInfo(
+            name=manifest.name,
+            version=manifest.version,
+            method=manifest.method,
+            codebook_id=manifest.codebook_id,
+            tokenizer_id=manifest.tokenizer_id,
+            factor=manifest.image.factor,
+            native_size=manifest.image.native_size,
+            grid=manifest.grid,
+            depth=manifest.depth,
+            codebook_size=manifest.codebook_size,
+            code_dim=manifest.code_dim,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """`images` uint8 (H, W, 3) and their `tokens`; `bits` float64 (n,) is the code length of each
+    grid under the prior; the same `seed` gives the same samples.
+    """
+
+    images: list[NDArray[np.uint8]]
+    tokens: TokenBatch
+    bits: NDArray[np.float64]
+    seed: int
+
+
+Tokens = TokenBatch | Iterable[ImageTokens | NDArray[Any]]
+"""What can be decoded: a batch as `encode` returns it, or grids (h, w) or (h, w, depth)."""
+
+
+class Tokenizer(Protocol):
+    """Images to tokens and back. Use it as a context manager, or call `close`.
+
+    Every method raises a subclass of `vqtok.VqtokError` and nothing else on purpose.
+    """
+
+    @staticmethod
+    def open(path: Path | str, device: str = "auto") -> "Tokenizer":
+        """Open a bundle in this process, on "cpu", "cuda" or "auto".
+
+        Raises:
+            BundleError: the folder is no sound bundle.
+            RuntimeUnavailable: no onnxruntime is installed, or the device does not open.
+        """
+        from vqtok.local import open_tokenizer
+
+        return open_tokenizer(path, device)
+
+    @staticmethod
+    def connect(url: str, *, model: str | None = None, timeout: float = 60.0) -> "Tokenizer":
+        """Use a running service, its default model unless `model` names one.
+
+        Raises:
+            RemoteError: no vqtok service answers there.
+            UnknownModel: it does not serve that model.
+        """
+        from vqtok.client import connect_tokenizer
+
+        return connect_tokenizer(url, model=model, timeout=timeout)
+
+    @property
+    def info(self) -> TokenizerInfo: ...
+
+    def encode(
+        self,
+        images: Sequence[ImageSource],
+        preprocess: str = "pad",
+        *,
+        image_size: tuple[int, int] | None = None,
+    ) -> TokenBatch:
+        """Tokens of images, in their order.
+
+        `preprocess` is one of `vqtok.images.PREPROCESS`; `image_size` is (H, W) for those that
+        resize, by default the native size.
+
+        Raises:
+            InvalidInput: an image that does not read or fit; the detail says which one.
+        """
+        ...
+
+    def decode(self, tokens: Tokens) -> list[NDArray[np.uint8]]:
+        """Pictures uint8 (H, W, 3), cropped to each item's size.
+
+        Raises:
+            InvalidTokens: out of range, floats, another rank.
+            CodebookMismatch: the batch carries the id of another codebook.
+        """
+        ...
+
+    def reconstruct(
+        self, images: Sequence[ImageSource], preprocess: str = "pad"
+    ) -> list[NDArray[np.uint8]]:
+        """`decode(encode(images, preprocess))`."""
+        return self.decode(self.encode(images, preprocess))
+
+    def sample(self, n: int = 1, *, seed: int = 0, temperature: float = 1.0) -> Samples:
+        """New pictures at native size. Sample i depends on (seed, i) and the temperature only.
+
+        Raises:
+            InvalidParameter: n < 1, a seed outside 0 .. 2**64 - 1, a negative temperature.
+        """
+        ...
+
+    def codebook(self) -> NDArray[np.float32]:
+        """The code table, float32 (K, D) or (depth, K, D)."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the tokenizer holds."""
+        ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def as_batch(tokens: Tokens) -> TokenBatch:
+    """Tokens as a batch without ids, unless they are one already.
+
+    Raises:
+        InvalidInput: one array where a sequence of grids is wanted and it has no batch axis.
+    """
+    if isinstance(tokens, TokenBatch):
+        return tokens
+    if isinstance(tokens, np.ndarray) and cast("NDArray[Any]", tokens).ndim < 3:
+        raise InvalidInput("decode takes several grids: put a single one into a list.")
+    items = tuple(
+        item if isinstance(item, ImageTokens) else ImageTokens(np.asarray(item)) for item in tokens
+    )
+    return TokenBatch(None, None, None, None, items)
