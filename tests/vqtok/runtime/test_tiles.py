@@ -1,6 +1,5 @@
 """Tiles give what the whole image gives, whatever its shape, and stay small."""
 
-
 import numpy as np
 import pytest
 from hypothesis import given
