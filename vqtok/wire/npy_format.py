@@ -88,7 +88,7 @@ def _parse(text: str, data_offset: int) -> NpyHeader:
 
 
 def _shape(text: str) -> tuple[int, ...]:
-    """A tuple as Python writes it: a comma after the only side; after the last of several optional."""
+    """A tuple as Python writes it: "(3,)" and not "(3)"; a comma may follow the last of several."""
     sides = text.split(",")
     matches = [SIDE.fullmatch(side) for side in (sides[:-1] if not sides[-1].strip() else sides)]
     single = len(matches) == 1 and "," not in text
@@ -132,7 +132,7 @@ def read_array(body: bytes) -> NDArray[Any]:
 def write_array(array: NDArray[Any]) -> bytes:
     """An array as an npy file of version 1.0, little-endian and in C order."""
     target = io.BytesIO()
-    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    little = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
     np.lib.format.write_array(target, little, version=(1, 0), allow_pickle=False)
     return target.getvalue()
 

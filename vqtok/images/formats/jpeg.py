@@ -17,7 +17,7 @@ START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 WITHOUT_LENGTH = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
 START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
-MAX_SCAN_PIXELS = 1_600_000_000
+MAX_SCAN_PIXELS = 1_000_000_000
 """Scans times pixels. Each scan of a progressive file visits every pixel; real files have a
 dozen.
 """
