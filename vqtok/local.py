@@ -1,28 +1,24 @@
 """The tokenizer in this process: a bundle, an engine, and a thread for each of its runners."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vqtok.bundle import Bundle, golden_check
-from vqtok.errors import CodebookMismatch, InvalidInput, InvalidParameter, TooLarge
+from vqtok.errors import CodebookMismatch, TooLarge
 from vqtok.images import ImageLimits, Prepared, preprocess
-from vqtok.pictures import ImageSource, crop, load_picture
+from vqtok.parallel import Item, Result, ordered_map
+from vqtok.pictures import ImageSource, crop, load_picture, named, require_mode
 from vqtok.runtime.engine import Encoded, Engine
 from vqtok.runtime.onnx import open_engine
 from vqtok.runtime.tiles import TILE_PIXELS, decode_tiled, encode_tiled, plan_decode, plan_encode
 from vqtok.sampling import PositionTablePrior
 from vqtok.tokenizer import Samples, Tokenizer, TokenizerInfo, Tokens, as_batch
 from vqtok.tokens import ImageTokens, TokenBatch, checked_tokens
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def open_tokenizer(path: Path | str, device: str = "auto") -> "LocalTokenizer":
@@ -66,12 +62,13 @@ class LocalTokenizer(Tokenizer):
         *,
         image_size: tuple[int, int] | None = None,
     ) -> TokenBatch:
+        require_mode(preprocess)
         prepared = (
             self._prepare(index, image, preprocess, image_size)
             for index, image in enumerate(images)
         )
         batches = self._batches(prepared, lambda item: item.pixels.shape[:2], self._area)
-        items = [item for batch in self._map(self._encode_batch, batches) for item in batch]
+        items = [item for batch in self._run(self._encode_batch, batches) for item in batch]
         manifest = self._manifest
         return TokenBatch(
             manifest.full_name,
@@ -88,7 +85,7 @@ class LocalTokenizer(Tokenizer):
             codebook_size=self._manifest.codebook_size, depth=self._manifest.depth
         ).images
         batches = self._batches(images, lambda item: item.grid, self._grid_area)
-        return [picture for part in self._map(self._decode_batch, batches) for picture in part]
+        return [picture for part in self._run(self._decode_batch, batches) for picture in part]
 
     def sample(self, n: int = 1, *, seed: int = 0, temperature: float = 1.0) -> Samples:
         reference = self._bundle.reference
@@ -113,16 +110,9 @@ class LocalTokenizer(Tokenizer):
         self, index: int, image: ImageSource, mode: str, image_size: tuple[int, int] | None
     ) -> Prepared:
         factor, native = self._manifest.image.factor, self._manifest.image.native_size
-        try:
+        with named(index, image):
             picture = load_picture(image, self._limits)
             return preprocess(picture, mode, factor=factor, image_size=image_size or native)
-        except InvalidParameter:
-            raise
-        except TooLarge as error:
-            detail = f"Image {index}: {error.detail}"
-            raise TooLarge(detail, limit=error.limit, setting=error.setting) from error
-        except InvalidInput as error:
-            raise type(error)(f"Image {index}: {error.detail}") from error
 
     def _encode_batch(self, batch: Sequence[Prepared]) -> list[ImageTokens]:
         if self._area(batch[0]) > self._tile_pixels:
@@ -174,17 +164,8 @@ class LocalTokenizer(Tokenizer):
         if batch:
             yield batch
 
-    def _map(self, run: Callable[[Item], Result], batches: Iterator[Item]) -> Iterator[Result]:
-        """Results in order; a few batches ahead of the runners are prepared, never all."""
-        submitted = (self._pool.submit(run, batch) for batch in batches)
-        waiting: list[Future[Result]] = list(islice(submitted, 2 * self._engine.num_runners))
-        try:
-            while waiting:
-                yield waiting.pop(0).result()
-                waiting.extend(islice(submitted, 1))
-        finally:
-            for future in waiting:
-                future.cancel()
+    def _run(self, run: Callable[[Item], Result], batches: Iterator[Item]) -> Iterator[Result]:
+        return ordered_map(self._pool, run, batches, ahead=2 * self._engine.num_runners)
 
     def _area(self, item: Prepared) -> int:
         return item.pixels.shape[0] * item.pixels.shape[1]

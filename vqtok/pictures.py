@@ -1,6 +1,8 @@
 """Pictures as callers hand them in, whatever they hold them in."""
 
 import io
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vqtok.errors import InvalidInput, InvalidParameter, TooLarge, UnsupportedImage
-from vqtok.images import ImageLimits, read_image
+from vqtok.images import PREPROCESS, ImageLimits, read_image
 
 ImageSource = bytes | str | Path | NDArray[np.uint8] | Image.Image
 """The bytes of an image file, a path to one, uint8 RGB (H, W, 3), or a Pillow image."""
@@ -44,6 +46,25 @@ def read_bytes(source: bytes | str | Path) -> bytes:
         return Path(source).read_bytes()
     except OSError as error:
         raise InvalidInput(f"{source} cannot be read: {error.strerror}.") from error
+
+
+def require_mode(mode: str) -> None:
+    """Raise InvalidParameter unless `mode` is one of `vqtok.images.PREPROCESS`."""
+    if mode not in PREPROCESS:
+        raise InvalidParameter(f"preprocess is one of {', '.join(PREPROCESS)}, not {mode!r}.")
+
+
+@contextmanager
+def named(index: int, source: ImageSource) -> Generator[None]:
+    """Let an error from inside say which image it is about: the file, or the number from 0."""
+    try:
+        yield
+    except InvalidInput as error:
+        name = str(source) if isinstance(source, str | Path) else f"Image {index}"
+        if not error.detail.startswith(name):
+            error.detail = f"{name}: {error.detail}"
+            error.args = (error.detail,)
+        raise
 
 
 def crop(picture: NDArray[np.uint8], size: tuple[int, int] | None) -> NDArray[np.uint8]:
