@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from service.admission import Admission, AdmissionLimits
 from service.batcher import Observer
+from service.budget import Budget
 from service.lag import watch_lag
 from service.lifecycle import Lifecycle, Phase
 from service.metrics import Metrics
@@ -88,6 +89,7 @@ def _service(settings: Settings) -> Service:
         metrics=metrics,
         admission=Admission(limits, lambda reason: metrics.refused.labels(reason).inc()),
         pool=Pool(settings.image_threads),
+        pixels=Budget(settings.max_decoded_pixels),
         lifecycle=Lifecycle(metrics.ready),
     )
 

@@ -177,7 +177,7 @@ class Batcher:
     def _run_batch(self, batch: list[Entry]) -> None:
         started = time.monotonic()
         run = self._kinds[batch[0].kind]
-        rows = batch[0].rows if len(batch) == 1 else np.concatenate([e.rows for e in batch])
+        rows = _joined(batch)
         outcome = _run_rows(run, rows)
         answers: list[tuple[Entry, Answer | VqtokError]] = []
         first = 0
@@ -194,6 +194,13 @@ class Batcher:
             )
         )
         _deliver(answers)
+
+
+def _joined(batch: Sequence[Entry]) -> NDArray[Any]:
+    if len(batch) == 1:
+        # A tile is a view of its image, and runtimes want values that follow each other.
+        return np.ascontiguousarray(batch[0].rows)
+    return np.concatenate([entry.rows for entry in batch])
 
 
 def _is_dead(entry: Entry) -> bool:

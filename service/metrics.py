@@ -13,6 +13,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from starlette.routing import compile_path
 
 from service.batcher import BatchReport
 
@@ -36,7 +37,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self.routes = frozenset(routes)
+        self._routes = [(path, compile_path(path)[0]) for path in routes]
         self._add_requests()
         self._add_work()
         self._add_process(version)
@@ -125,8 +126,11 @@ class Metrics:
         self.queue_items.set_function(lambda: float(num_queued()))
 
     def route_label(self, path: str) -> str:
-        """The path if it is one of the known routes, else "other"."""
-        return path if path in self.routes else OTHER_ROUTE
+        """The known route that a path belongs to, else "other"."""
+        for route, pattern in self._routes:
+            if pattern.fullmatch(path):
+                return route
+        return OTHER_ROUTE
 
     def batch_done(self, report: BatchReport) -> None:
         """A batch has run; called from runner threads."""

@@ -1,8 +1,10 @@
 """The model that is served: a bundle, opened on a device, warmed up and proven."""
 
 import logging
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from service.batcher import Arrays, Batcher, Observer
 from service.costs import CostModel, measure
 from service.lifecycle import Phase
+from service.quality import SSIM_WINDOW, compare
 from service.settings import Settings
 from vqtok.bundle import Bundle, codebook_npy, golden_check
 from vqtok.manifest import Manifest
@@ -18,7 +21,7 @@ from vqtok.reference import Reference
 from vqtok.runtime.engine import Engine
 from vqtok.runtime.onnx import open_engine
 from vqtok.sampling import PositionTablePrior
-from vqtok.statistics import UsageCounter
+from vqtok.statistics import CodebookDistances, UsageCounter, codebook_distances
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +30,11 @@ Report = Callable[[Phase], None]
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """Everything that a request needs of the model. `codebook` is (K, D) or (depth, K, D)."""
+    """Everything that a request needs of the model.
+
+    `codebook` is (K, D) or (depth, K, D), `training_usage` (K,) or (depth, K). `usage` counts the
+    tokens since `opened_at`, which is ISO 8601.
+    """
 
     manifest: Manifest
     engine: Engine
@@ -35,8 +42,20 @@ class Model:
     costs: CostModel
     prior: PositionTablePrior
     usage: UsageCounter
+    training_usage: NDArray[np.int64]
     codebook: NDArray[np.float32]
     codebook_file: bytes
+    opened_at: str
+    _distances: list[CodebookDistances] = field(default_factory=list[CodebookDistances])
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def distances(self) -> list[CodebookDistances]:
+        """Distances within the code table of each level of depth; computed once, on first use."""
+        with self._lock:
+            if not self._distances:
+                tables = self.codebook.reshape(-1, *self.codebook.shape[-2:])
+                self._distances.extend(codebook_distances(table) for table in tables)
+            return self._distances
 
     def close(self) -> None:
         """End the runners and give the device back."""
@@ -91,9 +110,9 @@ def prove_model(
     report(Phase.CHECKING_GOLDEN_IMAGE)
     golden_check(engine, reference)
     report(Phase.WARMING_UP)
-    prior = PositionTablePrior(reference.position_counts)
+    prior = PositionTablePrior(reference.position_counts, reference.usage)
     costs = measure(engine, manifest, lambda n: prior.sample(n, 0, 1.0))
-    _import_metrics()
+    _warm_up_figures()
     return Model(
         manifest=manifest,
         engine=engine,
@@ -101,8 +120,10 @@ def prove_model(
         costs=costs,
         prior=prior,
         usage=UsageCounter(manifest.codebook_size, manifest.depth),
+        training_usage=reference.usage,
         codebook=codebook,
         codebook_file=codebook_npy(codebook),
+        opened_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
@@ -143,6 +164,7 @@ def batch_limit(
     return limit
 
 
-def _import_metrics() -> None:
-    """The first import takes a second, which is better spent before anyone waits."""
-    import skimage.metrics  # noqa: F401  # pyright: ignore[reportUnusedImport]
+def _warm_up_figures() -> None:
+    """SSIM imports a second's worth of code on first use; better spent before anyone waits."""
+    image = np.zeros((SSIM_WINDOW, SSIM_WINDOW, 3), np.uint8)
+    compare(image, image)

@@ -84,6 +84,9 @@ class Settings(BaseSettings):
     max_request_pixels: int = Field(
         64_000_000, ge=1, description="pixels of all images of a request; above it 413"
     )
+    max_decoded_pixels: int = Field(
+        128_000_000, ge=1, description="decoded pixels held at once, all requests; others wait"
+    )
     tile_pixels: int = Field(
         200_000, ge=1024, description="an image above this runs in tiles, to bound memory"
     )
@@ -109,6 +112,7 @@ class Settings(BaseSettings):
     def _agree(self) -> Self:
         _require_at_least(self, "max_total_body_bytes", "max_body_bytes")
         _require_at_least(self, "max_request_pixels", "max_pixels")
+        _require_at_least(self, "max_decoded_pixels", "max_request_pixels")
         return self
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from service.admission import Admission
+from service.budget import Budget
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.model import Model
@@ -16,12 +17,13 @@ from vqtok.errors import NotReady, UnknownModel
 
 @dataclass(frozen=True, eq=False)
 class Service:
-    """The parts of a running service."""
+    """The parts of a running service. `pixels` is the room for decoded images."""
 
     settings: Settings
     metrics: Metrics
     admission: Admission
     pool: Pool
+    pixels: Budget
     lifecycle: Lifecycle[Model]
 
     def model(self, name: str | None = None) -> Model:

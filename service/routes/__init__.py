@@ -5,9 +5,15 @@ from collections.abc import Iterator
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
-from service.routes import docs, health
+from service.routes import codebook, decode, docs, encode, health, models, reconstruct, sample
 
 ROUTES: list[APIRouter] = [
+    encode.router,
+    decode.router,
+    sample.router,
+    reconstruct.router,
+    codebook.router,
+    models.router,
     health.router,
     docs.router,
 ]
@@ -24,3 +30,4 @@ def route_paths() -> Iterator[str]:
         for route in router.routes:
             if isinstance(route, APIRoute):
                 yield route.path
+    yield "/openapi.json"

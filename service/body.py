@@ -1,0 +1,77 @@
+"""Reading a body: bounded in size and time, and only after its type has been looked at."""
+
+import asyncio
+from collections.abc import Callable, Collection
+
+from starlette.requests import Request
+
+from service.admission import body_too_large
+from service.call import CallerLeft, call_of
+from service.state import service_of
+from vqtok.errors import BodyTimeout, UnsupportedMediaType
+
+BITSTREAM = "application/vnd.vqtok.tokens"
+
+OnPrefix = Callable[[bytes], bool]
+"""Is given what has arrived so far until it returns True; may raise to refuse the rest."""
+
+
+def media_type_of(request: Request, taken: Collection[str], default: str | None = None) -> str:
+    """The body's media type, lower case and without parameters, if it is one of `taken`; an entry
+    `image/*` of `taken` stands for all images.
+
+    Raises:
+        UnsupportedMediaType: naming what is taken.
+    """
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity":
+        raise UnsupportedMediaType(
+            f"Bodies are taken without a content coding, not as {coding[:40]!r}. Send it as it is."
+        )
+    header = request.headers.get("content-type", default or "")
+    media_type = header.partition(";")[0].strip().lower()
+    if media_type in taken or f"{media_type.partition('/')[0]}/*" in taken:
+        return media_type
+    choices = ", ".join(taken)
+    if media_type == BITSTREAM:
+        raise UnsupportedMediaType(f"{BITSTREAM} is not offered yet. Send one of {choices}.")
+    what = f"The content type {media_type[:80]!r} is not taken" if header else "No content type"
+    raise UnsupportedMediaType(f"{what}. Send one of {choices}.")
+
+
+async def read_body(request: Request, on_prefix: OnPrefix | None = None) -> bytes:
+    """The whole body.
+
+    Raises:
+        TooLarge: more than `max_body_bytes`, or what `on_prefix` raises.
+        BodyTimeout: it did not arrive within `body_timeout`.
+        CallerLeft: the connection was closed in the middle of it.
+    """
+    call, settings = call_of(request), service_of(request).settings
+    try:
+        with call.stage("body"):
+            async with asyncio.timeout(settings.body_timeout):
+                body = await _receive_all(request, settings.max_body_bytes, on_prefix)
+    except TimeoutError:
+        raise BodyTimeout(
+            f"The body did not arrive within {settings.body_timeout:g} s (body_timeout)."
+        ) from None
+    if call.reservation is not None:
+        call.reservation.shrink(len(body))
+    return body
+
+
+async def _receive_all(request: Request, limit: int, on_prefix: OnPrefix | None) -> bytes:
+    received = bytearray()
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise CallerLeft
+        received += message.get("body", b"")
+        if len(received) > limit:
+            raise body_too_large(limit)
+        more = message.get("more_body", False)
+        if on_prefix is not None and on_prefix(bytes(received[:4096])):
+            on_prefix = None
+    return bytes(received)

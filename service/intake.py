@@ -1,0 +1,235 @@
+"""Images on their way in: found in a body, looked at by their headers, and only then decoded.
+
+Everything here is blocking and belongs into the thread pool.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.multipart import parse_multipart
+from service.work import Work
+from vqtok.errors import BrokenImage, InvalidParameter, TooLarge, VqtokError
+from vqtok.images import ImageLimits, check_limits, planned_size, preprocess, probe, read_image
+from vqtok.wire import NpyHeader, json_format, npy_format
+
+JSON = json_format.MEDIA_TYPE
+NPY = npy_format.MEDIA_TYPE
+MULTIPART = "multipart/form-data"
+BODY_TYPES = ("image/*", MULTIPART, JSON, NPY)
+
+Source = bytes | NDArray[np.uint8]
+"""The bytes of an image file, or pixels (H, W, 3)."""
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """What is done to each image. With `per_item` an image that fails fails alone."""
+
+    preprocess: str
+    image_size: Size | None
+    factor: int
+    per_item: bool
+    limits: ImageLimits
+    max_items: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Images that go through together: equal planned sizes, and their numbers in the request."""
+
+    indices: list[int]
+    sources: list[Source]
+    shape: Size
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a request asks for: chunks, and the images that are refused by their headers."""
+
+    num_items: int
+    chunks: list[Chunk]
+    errors: Mapping[int, VqtokError]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A chunk's pixels, uint8 (n, H', W', 3), for the images `indices`, the (H, W) that each is to
+    return, and the images that did not decode.
+    """
+
+    indices: list[int]
+    rows: NDArray[np.uint8]
+    sizes: list[Size]
+    errors: Mapping[int, VqtokError] = field(default_factory=dict[int, VqtokError])
+
+
+def parse_images(media_type: str, content_type: str, body: bytes) -> Sequence[Source]:
+    """The images of a body, none of them decoded.
+
+    Raises:
+        MalformedBody: the body is not what its type says.
+        InvalidParameter: npy of another dtype or shape.
+    """
+    if media_type == MULTIPART:
+        return parse_multipart(content_type, body, "images")
+    if media_type == JSON:
+        return json_format.decode_images(body)
+    if media_type == NPY:
+        return list(npy_format.decode_images(body))
+    return [body]
+
+
+def plan_images(sources: Sequence[Source], options: ImageOptions, work: Work) -> Plan:
+    """Look at every image's header and make chunks of those that fit.
+
+    Raises:
+        VqtokError: the first image that is refused, unless `per_item`; TooLarge for too many
+        images or pixels in the request.
+    """
+    check_count(len(sources), options.max_items)
+    planned: dict[int, Size] = {}
+    errors: dict[int, VqtokError] = {}
+    total = 0
+    for index, source in enumerate(sources):
+        try:
+            size = _size_of(source, options.limits)
+            planned[index] = planned_size(
+                size, options.preprocess, options.factor, options.image_size
+            )
+            total += planned[index][0] * planned[index][1]
+        except VqtokError as error:
+            errors[index] = named(error, index, len(sources))
+            if not options.per_item:
+                raise errors[index] from error
+    check_total(total, options.limits)
+    return Plan(len(sources), _chunks(sources, planned, work), errors)
+
+
+def planned_array(header: NpyHeader, options: ImageOptions) -> tuple[Size, int]:
+    """The planned size and the number of the images that an npy body will hold, from its header.
+
+    Raises:
+        InvalidParameter: not uint8 (N, H, W, 3), or a size that does not fit.
+        TooLarge: too many images or pixels.
+    """
+    shape = header.shape
+    if header.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
+        raise InvalidParameter(
+            f"Images as npy are uint8 of shape (N, H, W, 3), not {header.dtype} of shape {shape}."
+        )
+    check_count(shape[0], options.max_items)
+    check_pixels((shape[1], shape[2]), options.limits)
+    planned = planned_size(
+        (shape[1], shape[2]), options.preprocess, options.factor, options.image_size
+    )
+    check_total(shape[0] * planned[0] * planned[1], options.limits)
+    return planned, shape[0]
+
+
+def load_chunk(chunk: Chunk, options: ImageOptions, num_items: int) -> Loaded:
+    """Decode and preprocess a chunk.
+
+    Raises:
+        InvalidInput: an image that does not decode, unless `per_item`.
+    """
+    rows: list[NDArray[np.uint8]] = []
+    indices: list[int] = []
+    sizes: list[Size] = []
+    errors: dict[int, VqtokError] = {}
+    for index, source in zip(chunk.indices, chunk.sources, strict=True):
+        try:
+            pixels, size = _load(source, chunk.shape, options)
+        except VqtokError as error:
+            errors[index] = named(error, index, num_items)
+            if not options.per_item:
+                raise errors[index] from error
+            continue
+        rows.append(pixels)
+        indices.append(index)
+        sizes.append(size)
+    stacked = rows[0][None] if len(rows) == 1 else np.stack(rows) if rows else _NOTHING
+    return Loaded(indices, stacked, sizes, errors)
+
+
+_NOTHING = np.empty((0, 0, 0, 3), np.uint8)
+
+
+def _load(source: Source, planned: Size, options: ImageOptions) -> tuple[NDArray[np.uint8], Size]:
+    pixels = read_image(source, options.limits) if isinstance(source, bytes) else source
+    fitted = preprocess(
+        pixels, options.preprocess, factor=options.factor, image_size=options.image_size
+    )
+    if fitted.pixels.shape[:2] != planned:
+        raise BrokenImage("The image decodes to another size than its header states.")
+    return fitted.pixels, fitted.size
+
+
+def _size_of(source: Source, limits: ImageLimits) -> Size:
+    if isinstance(source, bytes):
+        header = probe(source)
+        check_limits(header, limits)
+        return header.size
+    size = (source.shape[0], source.shape[1])
+    check_pixels(size, limits)
+    return size
+
+
+def _chunks(sources: Sequence[Source], planned: Mapping[int, Size], work: Work) -> list[Chunk]:
+    chunks: list[Chunk] = []
+    open_chunks: dict[Size, Chunk] = {}
+    for index, size in planned.items():
+        chunk = open_chunks.get(size)
+        if chunk is None or len(chunk.indices) >= work.rows_per_entry("encode", size):
+            chunk = open_chunks[size] = Chunk([], [], size)
+            chunks.append(chunk)
+        chunk.indices.append(index)
+        chunk.sources.append(sources[index])
+    return chunks
+
+
+def check_count(count: int, limit: int) -> None:
+    """Raise TooLarge when a request has more than `limit` items."""
+    if count > limit:
+        raise TooLarge(
+            f"The request has {count} items; at most {limit} are taken (max_items). "
+            "Send several requests.",
+            limit=limit,
+            setting="max_items",
+        )
+
+
+def check_pixels(size: Size, limits: ImageLimits) -> None:
+    """Raise TooLarge when an image of (height, width) has more than `max_pixels`."""
+    if size[0] * size[1] > limits.max_pixels:
+        raise TooLarge(
+            f"The image has {size[0]} x {size[1]} = {size[0] * size[1]} pixels (height x width); "
+            f"at most {limits.max_pixels} are taken (max_pixels).",
+            limit=limits.max_pixels,
+            setting="max_pixels",
+        )
+
+
+def check_total(pixels: int, limits: ImageLimits) -> None:
+    """Raise TooLarge when a request has more than `max_request_pixels`."""
+    if pixels > limits.max_request_pixels:
+        raise TooLarge(
+            f"The images of this request have {pixels} pixels together; at most "
+            f"{limits.max_request_pixels} are taken (max_request_pixels). Send several requests.",
+            limit=limits.max_request_pixels,
+            setting="max_request_pixels",
+        )
+
+
+def named(error: VqtokError, index: int, count: int) -> VqtokError:
+    """The same error saying which of several images it is about."""
+    if count == 1:
+        return error
+    detail = f"Image {index}: {error.detail}"
+    if isinstance(error, TooLarge):
+        return TooLarge(detail, limit=error.limit, setting=error.setting)
+    return type(error)(detail)

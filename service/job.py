@@ -1,0 +1,148 @@
+"""One admitted request at work: its images go through in chunks, several chunks at a time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.requests import Request
+
+from service.batcher import Row
+from service.call import Call, call_of
+from service.intake import Chunk, ImageOptions, Loaded, Plan, Size, load_chunk, named
+from service.model import Model
+from service.state import Service, service_of
+from service.work import Work, gather_or_cancel
+from vqtok.errors import VqtokError
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(eq=False)
+class Job:
+    """What the steps of one request share. `per_item` says that an item fails alone."""
+
+    service: Service
+    model: Model
+    call: Call
+    work: Work
+    per_item: bool = False
+    _is_reserved: bool = False
+    _turns: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Enough to keep every runner busy while the next chunks are decoded.
+        self._turns = asyncio.Semaphore(2 * self.model.engine.num_runners)
+
+    @staticmethod
+    def of(request: Request, model: Model, *, per_item: bool = False) -> "Job":
+        """The job of a request."""
+        service, call = service_of(request), call_of(request)
+        work = Work(model, call, service.settings.tile_pixels)
+        return Job(service, model, call, work, per_item)
+
+    def reserve(self, **amounts: int) -> None:
+        """Gate two, for pixels to "encode" and to "decode" and samples to "sample". Only the first
+        call of a request counts. Safe in any thread.
+
+        Raises:
+            TooLarge: never admissible. Overloaded: not now.
+        """
+        if self.call.reservation is None or self._is_reserved:
+            return
+        costs = self.model.costs
+        self.call.reservation.add_work(sum(costs.seconds(*each) for each in amounts.items()))
+        self._is_reserved = True
+
+    def reserve_images(self, images: Iterable[tuple[Size, int]], *kinds: str) -> None:
+        """Gate two for the given work on images: pairs of a planned size and a number."""
+        amounts = dict.fromkeys(kinds, 0)
+        for size, count in images:
+            shapes = {"encode": size, "decode": self.model.manifest.grid_of(*size)}
+            for kind in kinds:
+                amounts[kind] += count * self.work.pixels(kind, shapes[kind])
+        self.reserve(**amounts)
+
+    async def encode_chunks(
+        self,
+        plan: Plan,
+        options: ImageOptions,
+        finish: Callable[[Loaded, list[Row]], Awaitable[Sequence[ResultT | VqtokError]]],
+    ) -> list[ResultT | VqtokError]:
+        """Load and encode every chunk; `finish` makes results of its rows. Results in the order of
+        the request, refused and failed images as errors.
+
+        Raises:
+            VqtokError: an image that failed, unless `per_item`.
+        """
+
+        async def one(chunk: Chunk) -> Mapping[int, ResultT | VqtokError]:
+            area = chunk.shape[0] * chunk.shape[1] * len(chunk.indices)
+            async with self._turns, self.service.pixels.hold(area):
+                with self.call.stage("decode"):
+                    loaded = await self.service.pool.run(load_chunk, chunk, options, plan.num_items)
+                if not loaded.indices:
+                    return loaded.errors
+                rows = await self.work.run("encode", loaded.rows)
+                self.check(rows, loaded.indices, plan.num_items)
+                results = await finish(loaded, rows)
+            return {**loaded.errors, **dict(zip(loaded.indices, results, strict=True))}
+
+        parts = await gather_or_cancel(one(chunk) for chunk in plan.chunks)
+        found: dict[int, ResultT | VqtokError] = dict(plan.errors)
+        for part in parts:
+            found.update(part)
+        return [found[index] for index in range(plan.num_items)]
+
+    async def decode_chunks(
+        self,
+        chunks: Sequence[tuple[list[int], NDArray[np.int32]]],
+        num_items: int,
+        finish: Callable[[list[int], list[Row]], Awaitable[Sequence[ResultT | VqtokError]]],
+    ) -> dict[int, ResultT | VqtokError]:
+        """Decode chunks of grids (their numbers, int32 (n, *grid)); `finish` makes results of
+        their rows. Results by number.
+
+        Raises:
+            VqtokError: a grid that failed, unless `per_item`.
+        """
+
+        async def one(
+            indices: list[int], grids: NDArray[np.int32]
+        ) -> Sequence[tuple[int, ResultT | VqtokError]]:
+            cell = self.model.manifest.image.factor**2
+            area = len(grids) * grids.shape[1] * grids.shape[2] * cell
+            async with self._turns, self.service.pixels.hold(area):
+                rows = await self.work.run("decode", grids)
+                self.check(rows, indices, num_items)
+                results = await finish(indices, rows)
+            return list(zip(indices, results, strict=True))
+
+        parts = await gather_or_cancel(one(*chunk) for chunk in chunks)
+        return {index: result for part in parts for index, result in part}
+
+    def check(self, rows: Sequence[Row], indices: Sequence[int], num_items: int) -> None:
+        """Raise the first failed row's error, unless items fail alone."""
+        if self.per_item:
+            return
+        for index, row in zip(indices, rows, strict=True):
+            if isinstance(row, VqtokError):
+                raise named(row, index, num_items)
+
+
+def chunks_of(
+    grids: Mapping[int, NDArray[Any]], work: Work
+) -> list[tuple[list[int], NDArray[np.int32]]]:
+    """Grids of tokens by their numbers, put together by shape for the decoder. Blocking."""
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for index, grid in grids.items():
+        by_shape.setdefault(grid.shape, []).append(index)
+    chunks: list[tuple[list[int], NDArray[np.int32]]] = []
+    for shape, indices in by_shape.items():
+        step = work.rows_per_entry("decode", shape)
+        for start in range(0, len(indices), step):
+            part = indices[start : start + step]
+            chunks.append((part, np.stack([grids[index] for index in part]).astype(np.int32)))
+    return chunks

@@ -1,0 +1,34 @@
+"""`GET /v1/codebook` and `/v1/codebook/stats`: the code table, and how it is used."""
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.negotiation import choose
+from service.params import Query
+from service.pictures import JSON, NPY
+from service.state import service_of
+from service.stats import statistics
+from vqtok.wire import json_format
+
+router = APIRouter()
+
+
+@router.get("/v1/codebook")
+async def codebook(request: Request) -> Response:
+    """The code table, float32 (K, D) or (depth, K, D), as npy."""
+    query = Query(request, ("model",))
+    model = service_of(request).model(query.text("model"))
+    choose(request.headers.get("accept"), (NPY,), what="the codebook")
+    return Response(model.codebook_file, media_type=NPY)
+
+
+@router.get("/v1/codebook/stats")
+async def codebook_stats(request: Request) -> Response:
+    """How the codes were used since the start, and how far apart they lie."""
+    service = service_of(request)
+    query = Query(request, ("model",))
+    model = service.model(query.text("model"))
+    choose(request.headers.get("accept"), (JSON,), what="the statistics")
+    body = await service.pool.run(lambda: json_format.dump(statistics(model)))
+    return Response(body, media_type=JSON)

@@ -1,0 +1,131 @@
+"""`POST /v1/encode`: images to tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter
+from numpy.typing import NDArray
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.batcher import Row
+from service.body import BITSTREAM
+from service.intake import Loaded, Size
+from service.job import Job
+from service.negotiation import choose
+from service.params import Query
+from service.routes.images import (
+    image_options,
+    require_item_errors,
+    serialised,
+    take_images,
+)
+from service.state import service_of
+from vqtok.errors import VqtokError
+from vqtok.manifest import Manifest
+from vqtok.tokens import ImageTokens, ItemError, TokenBatch, token_dtype
+from vqtok.wire import WIRE_FORMATS, EncodeOptions, WireFormat, format_size
+from vqtok.wire.format import LAYOUTS, TOKEN_DTYPES
+from vqtok.wire.npy_format import common_size
+
+router = APIRouter()
+
+PARAMETERS = ("model", "preprocess", "image_size", "dtype", "layout", "detail", "on_error")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One image's tokens (h, w[, depth]) and margins (h, w), and the size to return."""
+
+    tokens: NDArray[np.int32]
+    margins: NDArray[np.float32]
+    size: Size
+
+
+@router.post("/v1/encode")
+async def encode(request: Request) -> Response:
+    """Images to tokens."""
+    service = service_of(request)
+    query = Query(request, PARAMETERS)
+    model = service.model(query.text("model"))
+    options = image_options(query, service.settings, model.manifest)
+    writing = encode_options(query)
+    wire = choose_tokens(request)
+    require_item_errors(options.per_item, wire.carries_errors)
+    job = Job.of(request, model, per_item=options.per_item)
+    plan = await take_images(request, job, options, "encode")
+    results = await job.encode_chunks(plan, options, _finish)
+
+    def serialise() -> bytes:
+        done = [each for each in results if isinstance(each, Encoded)]
+        for each in done:
+            model.usage.add(each.tokens, each.margins)
+        service.metrics.images.labels("encode").inc(len(done))
+        return wire.encode_tokens(batch, writing)
+
+    batch = token_batch(model.manifest, options.preprocess, results)
+    body = await serialised(job, serialise)
+    return tokens_response(body, wire, batch)
+
+
+async def _finish(loaded: Loaded, rows: list[Row]) -> Sequence[Encoded | VqtokError]:
+    return [
+        row if isinstance(row, VqtokError) else Encoded(row[0], row[1], size)
+        for row, size in zip(rows, loaded.sizes, strict=True)
+    ]
+
+
+def encode_options(query: Query) -> EncodeOptions:
+    """`dtype`, `layout` and `detail` of a query.
+
+    Raises:
+        InvalidParameter: a value that is not offered.
+    """
+    return EncodeOptions(
+        dtype=query.optional_choice("dtype", TOKEN_DTYPES),
+        layout=query.choice("layout", LAYOUTS, "grid"),
+        detail=query.optional_choice("detail", ("margin",)) is not None,
+    )
+
+
+def choose_tokens(request: Request) -> WireFormat:
+    """The wire format that the caller likes best.
+
+    Raises:
+        NotAcceptable: naming those there are.
+    """
+    accept = request.headers.get("accept")
+    what = f"tokens ({BITSTREAM} is not offered yet)" if BITSTREAM in (accept or "") else "tokens"
+    return WIRE_FORMATS[choose(accept, tuple(WIRE_FORMATS), what=what)]
+
+
+def token_batch(
+    manifest: Manifest, preprocess: str | None, results: Sequence[Encoded | VqtokError]
+) -> TokenBatch:
+    """Results as a batch that carries the model's ids."""
+    dtype = token_dtype(manifest.codebook_size)
+    return TokenBatch(
+        manifest.full_name,
+        manifest.codebook_id,
+        manifest.tokenizer_id,
+        preprocess,
+        tuple(_item(each, dtype) for each in results),
+    )
+
+
+def _item(result: Encoded | VqtokError, dtype: np.dtype[Any]) -> ImageTokens | ItemError:
+    if isinstance(result, VqtokError):
+        return ItemError.of(result)
+    return ImageTokens(result.tokens.astype(dtype), result.size, result.margins)
+
+
+def tokens_response(body: bytes, wire: WireFormat, batch: TokenBatch) -> Response:
+    """An answer of tokens; where the format cannot say the pictures' size, a header does."""
+    headers: dict[str, str] = {}
+    if not wire.carries_ids:
+        size = common_size(batch)
+        if size is not None:
+            headers["Vqtok-Image-Size"] = format_size(size)
+    return Response(body, media_type=wire.media_type, headers=headers)

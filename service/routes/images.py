@@ -1,0 +1,98 @@
+"""What encode and reconstruct share: images of a request, read, planned and paid for."""
+
+from collections.abc import Callable
+
+from starlette.requests import Request
+
+from service.body import OnPrefix, media_type_of, read_body
+from service.call import call_of
+from service.intake import (
+    BODY_TYPES,
+    NPY,
+    ImageOptions,
+    Plan,
+    parse_images,
+    plan_images,
+    planned_array,
+)
+from service.job import Job
+from service.params import Query
+from service.settings import Settings
+from vqtok.errors import NotAcceptable
+from vqtok.images import PREPROCESS, ImageLimits
+from vqtok.manifest import Manifest
+from vqtok.wire import npy_header
+
+ON_ERROR = ("fail", "item")
+PREFIX_BYTES = 4096
+
+
+def image_limits(settings: Settings) -> ImageLimits:
+    """The limits on pixels that are in force."""
+    return ImageLimits(settings.max_pixels, settings.max_request_pixels)
+
+
+def image_options(query: Query, settings: Settings, manifest: Manifest) -> ImageOptions:
+    """`preprocess`, `image_size` and `on_error` of a query.
+
+    Raises:
+        InvalidParameter: a value that is not offered.
+    """
+    return ImageOptions(
+        preprocess=query.choice("preprocess", tuple(PREPROCESS), "pad"),
+        image_size=query.size("image_size") or manifest.image.native_size,
+        factor=manifest.image.factor,
+        per_item=query.choice("on_error", ON_ERROR, "fail") == "item",
+        limits=image_limits(settings),
+        max_items=settings.max_items,
+    )
+
+
+def require_item_errors(per_item: bool, carries_errors: bool) -> None:
+    """Raise NotAcceptable when items are to fail alone in an answer that cannot say so."""
+    if per_item and not carries_errors:
+        raise NotAcceptable("on_error=item needs an answer as application/json.")
+
+
+async def take_images(request: Request, job: Job, options: ImageOptions, *kinds: str) -> Plan:
+    """Read the body, look at the images' headers, and pass gate two for the work `kinds`.
+
+    Raises:
+        VqtokError: whatever is wrong with the body or its images; TooLarge or Overloaded.
+    """
+    call_of(request).preprocess = options.preprocess
+    media_type = media_type_of(request, BODY_TYPES)
+    content_type = request.headers.get("content-type", "")
+    gate = _array_gate(job, options, kinds) if media_type == NPY else None
+    body = await read_body(request, gate)
+
+    def plan() -> Plan:
+        found = plan_images(parse_images(media_type, content_type, body), options, job.work)
+        job.reserve_images(((c.shape, len(c.indices)) for c in found.chunks), *kinds)
+        return found
+
+    with job.call.stage("decode"):
+        return await job.service.pool.run(plan)
+
+
+def _array_gate(job: Job, options: ImageOptions, kinds: tuple[str, ...]) -> OnPrefix:
+    """Passes gate two as soon as the header of an npy body is there."""
+
+    def look(prefix: bytes) -> bool:
+        header = npy_header(prefix)
+        if header is None:
+            return len(prefix) >= PREFIX_BYTES
+        job.reserve_images([planned_array(header, options)], *kinds)
+        return True
+
+    return look
+
+
+Serialise = Callable[[], bytes]
+
+
+async def serialised(job: Job, serialise: Serialise) -> bytes:
+    """The answer's body, made in the pool; the last stage of a request."""
+    job.work.note_times()
+    with job.call.stage("serialize"):
+        return await job.service.pool.run(serialise)

@@ -1,0 +1,121 @@
+"""What one request has in the queue: it cuts its images into entries and puts the answers back."""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.batcher import Answer, Entry, Row
+from service.call import Call
+from service.fair_queue import Flow
+from service.model import Model
+from vqtok.errors import TooLarge, VqtokError
+from vqtok.runtime.tiles import Tile, paste, pixels_of, plan_decode, plan_encode
+
+ResultT = TypeVar("ResultT")
+
+
+async def gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
+    """All results in order. When one fails the others are cancelled, and its error is raised."""
+    tasks = [asyncio.create_task(each) for each in coroutines]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+class Work:
+    """The queued work of one request. Its entries take turns with those of other requests."""
+
+    def __init__(self, model: Model, call: Call, tile_pixels: int) -> None:
+        self._model = model
+        self._call = call
+        self._tile_pixels = tile_pixels
+        self._flow: Flow[Entry] = Flow()
+        self._first_submitted: float | None = None
+        self._first_started: float | None = None
+        self._last_finished = 0.0
+
+    def pixels(self, kind: str, shape: Sequence[int]) -> int:
+        """Pixels that the model computes for one item, halos included. `kind` "encode" has images
+        (H, W, 3), "decode" grids (h, w[, depth]).
+
+        Raises:
+            TooLarge: the item would need tiles, and the model cannot run in tiles.
+        """
+        tiles = self._tiles(kind, shape)
+        if not tiles:
+            return self._area(kind, shape)
+        factor = 1 if kind == "encode" else self._model.manifest.image.factor
+        return sum(pixels_of(tile, factor) for tile in tiles)
+
+    def rows_per_entry(self, kind: str, shape: Sequence[int]) -> int:
+        """How many items of a shape go into one entry of the queue."""
+        return self._model.batcher.max_rows(kind, tuple(shape))
+
+    async def run(self, kind: str, rows: NDArray[Any]) -> list[Row]:
+        """What the model gives for rows of one shape, in order, as one entry; an item above
+        `tile_pixels` as an entry for each tile. "encode" gives (tokens, margins), "decode"
+        (pixels,).
+        """
+        tiles = self._tiles(kind, rows.shape[1:])
+        if not tiles:
+            return (await self._submit(kind, rows)).rows
+        return [await self._run_tiles(kind, item, tiles) for item in rows]
+
+    def note_times(self) -> None:
+        """Tell the call how long its entries waited, and how long they then took."""
+        if self._first_submitted is not None and self._first_started is not None:
+            self._call.add("queue", self._first_started - self._first_submitted)
+            self._call.add("model", self._last_finished - self._first_started)
+
+    def _tiles(self, kind: str, shape: Sequence[int]) -> tuple[Tile, ...]:
+        if self._area(kind, shape) <= self._tile_pixels:
+            return ()
+        manifest = self._model.manifest
+        if not manifest.tileable:
+            raise TooLarge(
+                f"The model {manifest.full_name} cannot run in tiles, so an image may have at most "
+                f"{self._tile_pixels} pixels (tile_pixels).",
+                limit=self._tile_pixels,
+                setting="tile_pixels",
+            )
+        factor, size = manifest.image.factor, (shape[0], shape[1])
+        if kind == "encode":
+            return plan_encode(size, factor, manifest.encoder_halo, self._tile_pixels)
+        return plan_decode(size, factor, manifest.decoder_halo, self._tile_pixels)
+
+    def _area(self, kind: str, shape: Sequence[int]) -> int:
+        cell = self._model.manifest.image.factor**2 if kind == "decode" else 1
+        return shape[0] * shape[1] * cell
+
+    async def _run_tiles(self, kind: str, item: NDArray[Any], tiles: Sequence[Tile]) -> Row:
+        answers = await gather_or_cancel(
+            self._submit(kind, item[tile.source][None]) for tile in tiles
+        )
+        wholes: list[NDArray[Any]] = []
+        rows, columns = (axis.stop for axis in tiles[-1].target)
+        for tile, answer in zip(tiles, answers, strict=True):
+            parts = answer.rows[0]
+            if isinstance(parts, VqtokError):
+                return parts
+            if not wholes:
+                wholes = [np.empty((rows, columns, *p.shape[2:]), p.dtype) for p in parts]
+            for whole, part in zip(wholes, parts, strict=True):
+                paste(whole, part, tile)
+        return tuple(wholes)
+
+    async def _submit(self, kind: str, rows: NDArray[Any]) -> Answer:
+        if self._first_submitted is None:
+            self._first_submitted = time.monotonic()
+        answer = await self._model.batcher.submit(self._flow, kind, rows, self._call.deadline)
+        if self._first_started is None or answer.started < self._first_started:
+            self._first_started = answer.started
+        self._last_finished = time.monotonic()
+        return answer
