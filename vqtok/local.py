@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqtok.bundle import Bundle, golden_check
-from vqtok.errors import CodebookMismatch, TooLarge
+from vqtok.errors import TooLarge
 from vqtok.images import ImageLimits, Prepared, preprocess
 from vqtok.parallel import Item, Result, ordered_map
 from vqtok.pictures import ImageSource, crop, load_picture, named, require_mode
@@ -17,7 +17,7 @@ from vqtok.runtime.engine import Encoded, Engine
 from vqtok.runtime.onnx import open_engine
 from vqtok.runtime.tiles import TILE_PIXELS, decode_tiled, encode_tiled, plan_decode, plan_encode
 from vqtok.sampling import PositionTablePrior
-from vqtok.tokenizer import Samples, Tokenizer, TokenizerInfo, Tokens, as_batch
+from vqtok.tokenizer import Samples, Tokenizer, TokenizerInfo, Tokens, as_batch, require_codebook
 from vqtok.tokens import ImageTokens, TokenBatch, checked_tokens
 
 
@@ -80,7 +80,7 @@ class LocalTokenizer(Tokenizer):
 
     def decode(self, tokens: Tokens) -> list[NDArray[np.uint8]]:
         batch = as_batch(tokens)
-        self._require_codebook(batch.codebook_id)
+        require_codebook(self._manifest.codebook_id, batch.codebook_id)
         images = batch.checked(
             codebook_size=self._manifest.codebook_size, depth=self._manifest.depth
         ).images
@@ -184,14 +184,6 @@ class LocalTokenizer(Tokenizer):
                 f"most {self._tile_pixels} pixels.",
                 limit=self._tile_pixels,
                 setting="tile_pixels",
-            )
-
-    def _require_codebook(self, given: str | None) -> None:
-        own = self._manifest.codebook_id
-        if given is not None and not own.matches(given):
-            raise CodebookMismatch(
-                f"The tokens are of codebook {given[:12]}, this model's codebook is {own.short}: "
-                "open the bundle that made them."
             )
 
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from vqtok.errors import InvalidInput
-from vqtok.identity import ContentId
+from vqtok.errors import CodebookMismatch, InvalidInput
+from vqtok.identity import SHORT_ID_LENGTH, ContentId
 from vqtok.manifest import Manifest
 from vqtok.pictures import ImageSource
 from vqtok.tokens import ImageTokens, TokenBatch
@@ -157,6 +157,15 @@ class Tokenizer(Protocol):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def require_codebook(own: ContentId, given: str | None) -> None:
+    """Raise CodebookMismatch, naming both ids, unless tokens are of this codebook or say nothing."""
+    if given is not None and not own.matches(given):
+        raise CodebookMismatch(
+            f"The tokens are of codebook {given[:SHORT_ID_LENGTH]}, this model's codebook is "
+            f"{own.short}: use the model that made them."
+        )
 
 
 def as_batch(tokens: Tokens) -> TokenBatch:

@@ -1,0 +1,202 @@
+"""The command `vqtok`: encode, decode, inspect."""
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+import vqtok
+from vqtok.errors import (
+    DeadlineExceeded,
+    Draining,
+    InvalidInput,
+    InvalidParameter,
+    NotReady,
+    Overloaded,
+    RemoteError,
+    VqtokError,
+)
+from vqtok.images import PREPROCESS, write_image
+from vqtok.inspection import describe
+from vqtok.token_files import read_tokens, write_tokens
+from vqtok.tokenizer import Tokenizer
+from vqtok.tokens import ImageTokens, ItemError, TokenBatch
+from vqtok.wire import parse_size
+
+DEFAULT_BUNDLE = Path("bundles/cifar10-gmvq")
+IMAGE_FORMATS = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
+IMAGE_SUFFIXES = {*IMAGE_FORMATS, ".gif", ".bmp", ".tif", ".tiff"}
+FILES_AT_ONCE = 32
+
+EXIT_INPUT = 1
+EXIT_SERVICE = 3
+SERVICE_ERRORS = (RemoteError, Overloaded, NotReady, Draining, DeadlineExceeded)
+
+Item = TypeVar("Item")
+
+app = typer.Typer(
+    help="Images to discrete tokens and back, with a bundle on this machine or a vqtok service.",
+    epilog="Exit status: 0 done, 1 a file or bundle is at fault, 2 wrong usage, 3 the service is "
+    "busy or cannot be reached.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+BundleOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="VQTOK_BUNDLE", help=f"Bundle to open; {DEFAULT_BUNDLE} where that exists."
+    ),
+]
+UrlOption = Annotated[
+    str | None, typer.Option(envvar="VQTOK_URL", help="Service to use in place of a bundle.")
+]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or auto; for a bundle only.")]
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Images to discrete tokens and back, with a bundle on this machine or a vqtok service."""
+    if version:
+        typer.echo(vqtok.__version__)
+        raise typer.Exit
+
+
+@app.command()
+def encode(
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="An .npz, .npy or .json file.")],
+    bundle: BundleOption = None,
+    url: UrlOption = None,
+    device: DeviceOption = "auto",
+    preprocess: Annotated[str, typer.Option(help=f"One of {', '.join(PREPROCESS)}.")] = "pad",
+    image_size: Annotated[
+        str | None, typer.Option(help="HxW for modes that resize; default: the native size.")
+    ] = None,
+) -> None:
+    """Write the tokens of images to a file."""
+    files = list(_expanded(images))
+    with _open(bundle, url, device) as tokenizer:
+        batches = [
+            tokenizer.encode(some, preprocess, image_size=_parsed_size(image_size))
+            for some in _in_parts(files, "encoding")
+        ]
+    items = [item for batch in batches for item in batch.items]
+    first = batches[0]
+    batch = TokenBatch(
+        first.model, first.codebook_id, first.tokenizer_id, first.preprocess, tuple(items)
+    )
+    write_tokens(output, batch, [file.stem for file in files])
+
+
+@app.command()
+def decode(
+    tokens: Annotated[Path, typer.Argument(help="A file written by `vqtok encode`.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="An image file; a folder for several images.")
+    ],
+    bundle: BundleOption = None,
+    url: UrlOption = None,
+    device: DeviceOption = "auto",
+    quality: Annotated[int, typer.Option(help="1 .. 100, for WebP and JPEG.")] = 90,
+) -> None:
+    """Write the pictures of a file of tokens."""
+    batch, names = read_tokens(tokens)
+    targets = _targets(output, names)
+    with _open(bundle, url, device) as tokenizer:
+        for part in _in_parts(list(zip(batch.items, targets, strict=True)), "decoding"):
+            _decode_part(tokenizer, batch, part, quality)
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A bundle's folder, or a file of tokens.")],
+) -> None:
+    """Show what a bundle or a file of tokens holds."""
+    Console().print(describe(path))
+
+
+def main() -> None:
+    """Run the command; errors are one sentence on stderr and an exit status."""
+    try:
+        app()
+    except VqtokError as error:
+        Console(stderr=True).print(f"Error: {error.detail}", style="red", markup=False)
+        sys.exit(EXIT_SERVICE if isinstance(error, SERVICE_ERRORS) else EXIT_INPUT)
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        Console(stderr=True).print(f"Error: {name}{error.strerror}.", style="red", markup=False)
+        sys.exit(EXIT_INPUT)
+
+
+def _open(bundle: Path | None, url: str | None, device: str) -> Tokenizer:
+    if bundle and url:
+        raise typer.BadParameter("give --bundle or --url, not both")
+    if url:
+        return Tokenizer.connect(url)
+    if bundle is None and not DEFAULT_BUNDLE.is_dir():
+        raise typer.BadParameter("say which tokenizer: --bundle FOLDER or --url http://…")
+    return Tokenizer.open(bundle or DEFAULT_BUNDLE, device)
+
+
+def _expanded(paths: Sequence[Path]) -> Iterator[Path]:
+    """The files themselves, and the images in the folders, by name."""
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        found = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not found:
+            raise InvalidInput(f"{path} holds no image files.")
+        yield from found
+
+
+def _in_parts(items: Sequence[Item], what: str) -> Iterator[Sequence[Item]]:
+    """Parts of the items, with a progress bar on a terminal when there are several parts."""
+    parts = [items[i : i + FILES_AT_ONCE] for i in range(0, len(items), FILES_AT_ONCE)]
+    console = Console(stderr=True)
+    quiet = len(parts) < 2 or not console.is_terminal
+    return iter(track(parts, what, console=console, transient=True, disable=quiet))
+
+
+def _decode_part(
+    tokenizer: Tokenizer,
+    batch: TokenBatch,
+    part: Sequence[tuple[ImageTokens | ItemError, Path]],
+    quality: int,
+) -> None:
+    items = tuple(item for item, _ in part)
+    some = TokenBatch(batch.model, batch.codebook_id, batch.tokenizer_id, batch.preprocess, items)
+    for picture, (_, target) in zip(tokenizer.decode(some), part, strict=True):
+        target.write_bytes(write_image(picture, IMAGE_FORMATS[target.suffix.lower()], quality))
+
+
+def _targets(output: Path, names: Sequence[str]) -> list[Path]:
+    """Where each picture goes: `output` itself, or files in it that are named apart."""
+    if len(names) == 1 and output.suffix.lower() in IMAGE_FORMATS and not output.is_dir():
+        return [output]
+    if output.suffix.lower() in IMAGE_FORMATS:
+        raise InvalidParameter(
+            f"{len(names)} images do not fit into {output.name}: name a folder as output."
+        )
+    if len(names) == 1 and output.suffix:
+        raise InvalidParameter(f"{output.name}: images are {', '.join(IMAGE_FORMATS)} files.")
+    output.mkdir(parents=True, exist_ok=True)
+    plain = [re.sub(r"[^\w.-]", "_", name).lstrip(".") or "image" for name in names]
+    unique = len(set(plain)) == len(plain)
+    return [
+        output / (f"{name}.png" if unique else f"{index:05d}-{name}.png")
+        for index, name in enumerate(plain)
+    ]
+
+
+def _parsed_size(text: str | None) -> tuple[int, int] | None:
+    return None if text is None else parse_size(text)
