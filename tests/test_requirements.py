@@ -1,7 +1,10 @@
 """The requirements say all that is needed, hashed, and nothing about where it comes from."""
 
+import ast
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -72,3 +75,32 @@ def test_they_cover_what_the_project_declares() -> None:
     assert _names(library) | _names(service) <= set(_pins("serve-cpu"))
     assert _names(library) | _names(service) <= set(_pins("serve-gpu"))
     assert _names(library) | _names(service) | _names(training) - {"torch"} <= set(_pins("dev"))
+
+
+def _imported(folder: str) -> set[str]:
+    """Top-level names of what a folder's files import, wherever in the file."""
+    names: set[str] = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.split(".")[0])
+    return names - set(sys.stdlib_module_names) - {"vqtok", "service", "models", "training"}
+
+
+@pytest.mark.parametrize(
+    ("folder", "groups"),
+    [("vqtok", []), ("service", ["service"]), ("models", ["training"]), ("training", ["training"])],
+)
+def test_what_a_package_imports_is_declared_for_it(folder: str, groups: list[str]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    declared = _names(project["project"]["dependencies"])
+    declared |= _names(project["project"]["optional-dependencies"]["cpu"])
+    for group in groups:
+        declared |= _names(project["dependency-groups"][group])
+    distributions = packages_distributions()
+    unknown = {
+        name for name in _imported(folder) if not _names(distributions.get(name, [])) & declared
+    }
+    assert not unknown
