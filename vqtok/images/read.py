@@ -57,7 +57,7 @@ def read_image(data: bytes, limits: ImageLimits | None = None) -> NDArray[np.uin
     header = probe(data)
     check_limits(header, limits or ImageLimits())
     if header.format == "jpeg":
-        pixels = _decode_jpeg(data, header)
+        pixels = decode_jpeg(data, header)
         if pixels is not None:
             return pixels
     try:
@@ -70,7 +70,7 @@ def read_image(data: bytes, limits: ImageLimits | None = None) -> NDArray[np.uin
         raise _not_decoded(header, str(error) or type(error).__name__) from error
 
 
-def _decode_jpeg(data: bytes, header: ImageHeader) -> NDArray[np.uint8] | None:
+def decode_jpeg(data: bytes, header: ImageHeader) -> NDArray[np.uint8] | None:
     """Pixels by libjpeg-turbo without the interpreter's lock, or None for a file that Pillow has
     to judge.
     """

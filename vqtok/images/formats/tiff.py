@@ -1,5 +1,6 @@
-"""TIFF: the first directory, with 32-bit or 64-bit offsets. Of several pages only the first
-exists.
+"""TIFF: the first directory. Of several pages only the first exists.
+
+With 64-bit offsets (BigTIFF) only little-endian files are taken, since Pillow reads no others.
 """
 
 import struct
@@ -10,7 +11,7 @@ from vqtok.errors import BrokenImage
 from vqtok.images.formats.exif import ORIENTATION_TAG
 from vqtok.images.formats.header import UPRIGHT, ImageHeader, guard_blocks
 
-SIGNATURES = (b"II\x2a\0", b"MM\0\x2a", b"II\x2b\0", b"MM\0\x2b")
+SIGNATURES = (b"II\x2a\0", b"MM\0\x2a", b"II\x2b\0")
 
 WIDTH, HEIGHT, BITS, TILE_WIDTH, TILE_HEIGHT = 256, 257, 258, 322, 323
 ONE_VALUE = frozenset({256, 257, 259, 262, 266, 277, 278, 284, 292, 293, 317, 322, 323, 332})
@@ -46,9 +47,7 @@ class _Layout:
     @staticmethod
     def of(data: bytes) -> "_Layout":
         order = "<" if data[:2] == b"II" else ">"
-        return (
-            _Layout(order, "Q", "HHQ", "Q") if 43 in data[2:4] else _Layout(order, "H", "HHI", "I")
-        )
+        return _Layout(order, "Q", "HHQ", "Q") if data[2] == 43 else _Layout(order, "H", "HHI", "I")
 
     @property
     def value_bytes(self) -> int:
