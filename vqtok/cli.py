@@ -23,7 +23,7 @@ from vqtok.errors import (
 )
 from vqtok.images import PREPROCESS, write_image
 from vqtok.inspection import describe
-from vqtok.token_files import read_tokens, write_tokens
+from vqtok.token_files import read_tokens, require_token_file, write_tokens
 from vqtok.tokenizer import Tokenizer
 from vqtok.tokens import ImageTokens, ItemError, TokenBatch
 from vqtok.wire import parse_size
@@ -83,6 +83,7 @@ def encode(
     ] = None,
 ) -> None:
     """Write the tokens of images to a file."""
+    require_token_file(output)
     files = list(_expanded(images))
     with _open(bundle, url, device) as tokenizer:
         batches = [
@@ -124,10 +125,12 @@ def inspect(
     Console().print(describe(path))
 
 
-def main() -> None:
-    """Run the command; errors are one sentence on stderr and an exit status."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command, with those of the process unless `arguments` are given. It ends with
+    SystemExit; errors are one sentence on stderr and an exit status.
+    """
     try:
-        app()
+        app(arguments)
     except VqtokError as error:
         Console(stderr=True).print(f"Error: {error.detail}", style="red", markup=False)
         sys.exit(EXIT_SERVICE if isinstance(error, SERVICE_ERRORS) else EXIT_INPUT)

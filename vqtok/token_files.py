@@ -15,13 +15,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vqtok.errors import InvalidTokens
+from vqtok.errors import InvalidInput, InvalidTokens
 from vqtok.pictures import read_bytes
 from vqtok.tokens import ImageTokens, TokenBatch
 from vqtok.wire import DecodeOptions, EncodeOptions, json_format, npy_format
 
 LABELS = ("model", "codebook_id", "tokenizer_id", "preprocess")
 SUFFIXES = (".npz", ".npy", ".json")
+
+
+def require_token_file(path: Path) -> None:
+    """Find out before any work that a file of tokens cannot be written.
+
+    Raises:
+        InvalidTokens: a suffix that is none of a file of tokens.
+        InvalidInput: there is no such folder.
+    """
+    if path.suffix not in SUFFIXES:
+        raise _unknown(path)
+    if not path.absolute().parent.is_dir():
+        raise InvalidInput(f"{path} cannot be written: there is no folder {path.parent}.")
 
 
 def write_tokens(path: Path, batch: TokenBatch, names: Sequence[str] = ()) -> None:

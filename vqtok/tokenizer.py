@@ -160,7 +160,7 @@ class Tokenizer(Protocol):
 
 
 def require_codebook(own: ContentId, given: str | None) -> None:
-    """Raise CodebookMismatch, naming both ids, unless tokens are of this codebook or say nothing."""
+    """Raise CodebookMismatch, naming both ids, when tokens state another codebook than `own`."""
     if given is not None and not own.matches(given):
         raise CodebookMismatch(
             f"The tokens are of codebook {given[:SHORT_ID_LENGTH]}, this model's codebook is "

@@ -46,7 +46,7 @@ class Call:
 class Transport:
     """A connection pool to one service; safe to use from several threads."""
 
-    def __init__(self, url: str, timeout: float) -> None:
+    def __init__(self, url: str, timeout: float, *, attempts: int = ATTEMPTS) -> None:
         try:
             self._client = httpx.Client(
                 base_url=url,
@@ -61,6 +61,7 @@ class Transport:
             raise RemoteError(f"{url!r} is no URL: {error}.") from error
         self._url = url
         self._timeout = timeout
+        self._attempts = attempts
 
     def send(self, call: Call) -> httpx.Response:
         """The answer to a call, which has status 200.
@@ -72,7 +73,7 @@ class Transport:
             VqtokError: what the service's problem says; DeadlineExceeded when it does not answer in
             time; RemoteError for anything that is no answer of a vqtok service.
         """
-        for attempt in range(ATTEMPTS):
+        for attempt in range(self._attempts):
             try:
                 response = self._send_once(call)
                 if response.status_code == HTTPStatus.OK:
@@ -80,7 +81,7 @@ class Transport:
                 error, delay = _problem(response), _delay(response, attempt)
             except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as broken:
                 error, delay = self._unreachable(broken), _backoff(attempt)
-            if delay is None or attempt == ATTEMPTS - 1:
+            if delay is None or attempt == self._attempts - 1:
                 raise error
             time.sleep(delay)
         raise AssertionError("the last attempt returns or raises")

@@ -1,5 +1,7 @@
 """The fake engine keeps the contract of a real one."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -39,11 +41,12 @@ def test_it_fails_on_the_item_that_it_was_told_to_fail_on_and_notes_its_batches(
 
 
 def test_it_refuses_what_a_real_engine_refuses() -> None:
+    wrong: Any = np.zeros((1, 2, 2), np.int64)
     engine = FakeEngine(fake_manifest())
     with pytest.raises(InvalidInput):
         engine.encode(np.zeros((1, 6, 8, 3), np.uint8))
     with pytest.raises(InvalidInput):
-        engine.decode(np.zeros((1, 2, 2), np.int64))
+        engine.decode(wrong)
 
 
 def test_its_tiles_are_those_of_the_whole() -> None:
