@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Callable
 from http import HTTPStatus
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -20,7 +20,7 @@ from service.lifecycle import Lifecycle, Phase
 from service.metrics import Metrics
 from service.middleware import AdmissionGate, RequestScope
 from service.model import Model, Report, open_model
-from service.openapi import describe
+from service.openapi import openapi_document
 from service.pool import Pool
 from service.problems import problem, problem_of
 from service.routes import ADMITTED_ROUTES, ROUTES, route_paths
@@ -35,6 +35,11 @@ OpenModel: TypeAlias = Callable[[Settings, Observer, Report], Model]
 """Opens and proves a model, in a thread of its own; `open_model` is the one for bundles."""
 
 
+class _App(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        return openapi_document(self.version)
+
+
 def create_app(
     settings: Settings,
     open_model: OpenModel = open_model,
@@ -46,7 +51,7 @@ def create_app(
     for a reason that no other bundle would mend: the device cannot be opened.
     """
     service = _service(settings)
-    app = FastAPI(
+    app = _App(
         title="vqtok",
         version=__version__,
         lifespan=_lifespan(service, open_model, on_fatal),
@@ -72,7 +77,6 @@ def create_app(
         request_timeout=settings.request_timeout,
         model_headers=service.model_headers,
     )
-    describe(app)
     return app
 
 

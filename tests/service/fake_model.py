@@ -1,0 +1,82 @@
+"""A model on the fake engine, and `python -m tests.service.fake_model` to serve it in a process.
+
+The fake process takes the service's flags and three of its own, before them: `--delay SECONDS`
+(every batch), `--open-delay SECONDS` (before the model is ready), and `--runners N`. An image whose
+first pixel is pure red makes the engine fail.
+"""
+
+import argparse
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.app import OpenModel
+from service.batcher import Observer
+from service.model import Model, Report, prove_model
+from service.run import run
+from service.settings import Settings, read_settings
+from vqtok.reference import Reference
+from vqtok.runtime.fake import FakeEngine, fake_manifest
+
+POISON = (255, 0, 0)
+
+
+def is_poison(item: NDArray[Any]) -> bool:
+    """Whether the fake engine fails on an image (H, W, 3); never on a grid."""
+    return item.ndim == 3 and tuple(item[0, 0]) == POISON
+
+
+def fake_reference(engine: FakeEngine, size: int = 16, codes: int = 256) -> Reference:
+    """What a bundle on this engine would remember."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 200, (size, size, 3)).astype(np.uint8)
+    encoded = engine.encode(image[None])
+    grid = encoded.tokens.shape[1:]
+    return Reference(
+        usage=np.ones(codes, np.int64),
+        position_counts=np.ones((*grid, codes), np.uint32),
+        golden_image=image,
+        golden_tokens=encoded.tokens[0],
+        golden_margins=encoded.margins[0],
+        golden_reconstruction=engine.decode(encoded.tokens)[0],
+    )
+
+
+def open_fake(
+    delay: float = 0.0, open_delay: float = 0.0, runners: int = 1, **changes: Any
+) -> OpenModel:
+    """Opens a fake model; `changes` are fields of its manifest."""
+
+    def open_model(settings: Settings, observer: Observer, report: Report) -> Model:
+        time.sleep(open_delay)
+        manifest = fake_manifest(**changes)
+        engine = FakeEngine(manifest, delay_seconds=delay, fail_on=is_poison, num_runners=runners)
+        return prove_model(
+            manifest,
+            fake_reference(engine),
+            np.random.default_rng(1).normal(size=(256, 2)).astype(np.float32),
+            engine=engine,
+            settings=settings,
+            observer=observer,
+            report=report,
+        )
+
+    return open_model
+
+
+def main() -> int:
+    """Serve the fake model."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--delay", type=float, default=0.0)
+    parser.add_argument("--open-delay", type=float, default=0.0)
+    parser.add_argument("--runners", type=int, default=1)
+    own, flags = parser.parse_known_args()
+    open_model = open_fake(own.delay, own.open_delay, own.runners)
+    return run(read_settings(flags), open_model)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
