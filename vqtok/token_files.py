@@ -113,7 +113,7 @@ def _from_npz(data: bytes, file: str) -> tuple[TokenBatch, list[str]]:
 
 
 def _size(size: NDArray[Any]) -> tuple[int, int] | None:
-    height, width = int(size[0]), int(size[1])
+    height, width = (int(side) for side in size)
     return (height, width) if height and width else None
 
 
