@@ -7,9 +7,10 @@ The package never imports torch. Its own version is read from the installed dist
 from importlib.metadata import PackageNotFoundError, version
 
 from vqtok.errors import VqtokError
+from vqtok.tokenizer import Tokenizer
 from vqtok.tokens import ImageTokens, ItemError, TokenBatch
 
-__all__ = ["ImageTokens", "ItemError", "TokenBatch", "VqtokError", "__version__"]
+__all__ = ["ImageTokens", "ItemError", "TokenBatch", "Tokenizer", "VqtokError", "__version__"]
 
 try:
     __version__ = version("vqtok")

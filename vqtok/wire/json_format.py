@@ -212,7 +212,8 @@ def _margins(value: Any, grid: tuple[int, ...], name: str) -> NDArray[np.float32
     that.
     """
     try:
-        return np.array(value, dtype=np.float32).reshape(grid[:2])
+        with np.errstate(over="ignore"):
+            return np.array(value, dtype=np.float32).reshape(grid[:2])
     except (ValueError, TypeError) as error:
         raise MalformedBody(
             f"{name}.margins must be numbers, one for each position of the grid."

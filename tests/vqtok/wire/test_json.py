@@ -56,6 +56,12 @@ def test_margins_travel_when_asked_for(layout: str) -> None:
     assert decode_tokens(encode_tokens(batch)).images[0].margin is None
 
 
+def test_a_margin_beyond_all_floats_does_no_harm() -> None:
+    item = decode_tokens(b'{"items": [{"tokens": [[1]], "margins": [[1e300]]}]}').images[0]
+    assert item.margin is not None
+    assert np.isinf(item.margin).all()
+
+
 def test_an_answer_may_say_more_than_this_client_knows() -> None:
     batch = TokenBatch("m", None, None, None, (ImageTokens(np.zeros((1, 1), np.uint16), (4, 4)),))
     body = encode_tokens(batch, extra={"seed": 7}, item_extra=[{"bits": 1.5}])
