@@ -88,10 +88,12 @@ def _service(settings: Settings) -> Service:
         total_bytes=settings.max_total_body_bytes,
         seconds=settings.max_queue_seconds,
     )
+    admission = Admission(limits, lambda reason: metrics.refused.labels(reason).inc())
+    metrics.watch_admission(lambda: admission.reserved)
     return Service(
         settings=settings,
         metrics=metrics,
-        admission=Admission(limits, lambda reason: metrics.refused.labels(reason).inc()),
+        admission=admission,
         pool=Pool(settings.image_threads),
         pixels=Budget(settings.max_decoded_pixels),
         lifecycle=Lifecycle(metrics.ready),

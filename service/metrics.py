@@ -3,6 +3,7 @@
 import math
 import platform
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from prometheus_client import (
     CollectorRegistry,
@@ -15,6 +16,7 @@ from prometheus_client import (
 )
 from starlette.routing import compile_path
 
+from service.admission import Reserved
 from service.batcher import BatchReport
 
 STAGES = ("admit", "body", "decode", "queue", "model", "serialize")
@@ -121,6 +123,17 @@ class Metrics:
         )
         self.build_info.labels(version, platform.python_version()).set(1)
 
+    def watch_admission(self, reserved: Callable[[], Reserved]) -> None:
+        """Read what is reserved from `reserved` at each scrape."""
+        gauges: dict[str, tuple[str, Callable[[Reserved], float]]] = {
+            "vqtok_requests_in_work": ("Requests that hold a slot.", lambda r: r.requests),
+            "vqtok_body_bytes_held": ("Bytes of bodies reserved or held.", lambda r: r.num_bytes),
+            "vqtok_work_seconds": ("Device time reserved by requests.", lambda r: r.seconds),
+        }
+        for name, (meaning, read) in gauges.items():
+            gauge = Gauge(name, meaning, registry=self.registry)
+            gauge.set_function(partial(_read, reserved, read))
+
     def watch_queue(self, num_queued: Callable[[], int]) -> None:
         """Read the queue's length from `num_queued` at each scrape."""
         self.queue_items.set_function(lambda: float(num_queued()))
@@ -150,3 +163,7 @@ class Metrics:
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""
         return generate_latest(self.registry)
+
+
+def _read(reserved: Callable[[], Reserved], read: Callable[[Reserved], float]) -> float:
+    return read(reserved())

@@ -42,71 +42,88 @@ class Settings(BaseSettings):
         env_prefix=ENVIRONMENT_PREFIX, frozen=True, env_ignore_empty=True
     )
 
-    host: str = Field("127.0.0.1", description="address to bind; 0.0.0.0 for every interface")
-    port: int = Field(8000, ge=0, le=65535, description="port to bind; 0 takes a free one")
+    host: str = Field(
+        default="127.0.0.1", description="address to bind; 0.0.0.0 for every interface"
+    )
+    port: int = Field(default=8000, ge=0, le=65535, description="port to bind; 0 takes a free one")
     bundle: Path = Field(
-        Path("bundles/cifar10-gmvq"), description="folder of the bundle that is served"
+        default=Path("bundles/cifar10-gmvq"), description="folder of the bundle that is served"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto takes CUDA if it really opens; cuda fails the start if not"
+        default="auto",
+        description="auto takes CUDA if it really opens; cuda fails the start if not",
     )
     threads: int | None = Field(
-        None, ge=1, le=1024, description="threads that run the model on CPU; default: usable cores"
+        default=None,
+        ge=1,
+        le=1024,
+        description="threads that run the model on CPU; default: usable cores",
     )
     image_threads: int | None = Field(
-        None,
+        default=None,
         ge=1,
         le=1024,
         description="threads that decode and write images; default: 2 x cores, at least 8",
     )
     max_requests: int = Field(
-        256, ge=1, description="requests worked on at once; the next one is answered 429"
+        default=256, ge=1, description="requests worked on at once; the next one is answered 429"
     )
     max_body_bytes: int = Field(
-        64 * MEBIBYTE, ge=1024, description="largest body of a request; above it 413"
+        default=64 * MEBIBYTE, ge=1024, description="largest body of a request; above it 413"
     )
     max_total_body_bytes: int = Field(
-        256 * MEBIBYTE, ge=1024, description="bodies held at once, all requests together; then 429"
+        default=256 * MEBIBYTE,
+        ge=1024,
+        description="bodies held at once, all requests together; then 429",
     )
     max_queue_seconds: float = Field(
-        30.0, gt=0, description="device time that may be queued, per runner; then 429"
+        default=30.0, gt=0, description="device time that may be queued, per runner; then 429"
     )
     request_timeout: float = Field(
-        30.0, gt=0, description="longest time for an answer (504); Vqtok-Timeout-Ms lowers it"
+        default=30.0,
+        gt=0,
+        description="longest time for an answer (504); Vqtok-Timeout-Ms lowers it",
     )
-    body_timeout: float = Field(20.0, gt=0, description="longest time for a body to arrive (408)")
+    body_timeout: float = Field(
+        default=20.0, gt=0, description="longest time for a body to arrive (408)"
+    )
     max_items: int = Field(
-        1024, ge=1, description="images, grids or samples in one request; above it 413"
+        default=1024, ge=1, description="images, grids or samples in one request; above it 413"
     )
     max_pixels: int = Field(
-        16_000_000, ge=1, description="pixels of one image, from its header; above it 413"
+        default=16_000_000, ge=1, description="pixels of one image, from its header; above it 413"
     )
     max_request_pixels: int = Field(
-        64_000_000, ge=1, description="pixels of all images of a request; above it 413"
+        default=64_000_000, ge=1, description="pixels of all images of a request; above it 413"
     )
     max_decoded_pixels: int = Field(
-        128_000_000, ge=1, description="decoded pixels held at once, all requests; others wait"
+        default=128_000_000,
+        ge=1,
+        description="decoded pixels held at once, all requests; others wait",
     )
     tile_pixels: int = Field(
-        200_000, ge=1024, description="an image above this runs in tiles, to bound memory"
+        default=200_000, ge=1024, description="an image above this runs in tiles, to bound memory"
     )
     batch_pixels: int = Field(
-        65_536, ge=1, description="largest batch on CPU, in pixels (one image always fits)"
+        default=65_536, ge=1, description="largest batch on CPU, in pixels (one image always fits)"
     )
     graph_sizes: Sizes = Field(
-        (), description="on CUDA, sizes beside the native one that get captured graphs: 256x256,…"
+        default=(),
+        description="on CUDA, sizes beside the native one that get captured graphs: 256x256,…",
     )
     drain_seconds: float = Field(
-        25.0, ge=0, description="longest time to finish admitted requests after SIGTERM"
+        default=25.0, ge=0, description="longest time to finish admitted requests after SIGTERM"
     )
     keep_alive_seconds: int = Field(
-        5, ge=1, description="an idle connection is closed after this time"
+        default=5, ge=1, description="an idle connection is closed after this time"
     )
-    metrics: bool = Field(True, description="serve /metrics")
+    metrics: bool = Field(default=True, description="serve /metrics")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="least severity that is logged"
+        default="info", description="least severity that is logged"
     )
-    log_format: Literal["text", "json"] = Field("text", description="one line per event, as this")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="one line per event, as this"
+    )
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

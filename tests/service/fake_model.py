@@ -1,13 +1,15 @@
 """A model on the fake engine, and `python -m tests.service.fake_model` to serve it in a process.
 
-The fake process takes the service's flags and three of its own, before them: `--delay SECONDS`
-(every batch), `--open-delay SECONDS` (before the model is ready), and `--runners N`. An image whose
-first pixel is pure red makes the engine fail.
+The fake process takes the service's flags and four of its own: `--delay SECONDS`
+(every batch, once the service is ready), `--open-delay SECONDS` (before that),
+`--runners N`, and `--cost SECONDS` that a pixel is said to take.
+An image whose first pixel is pure red makes the engine fail.
 """
 
 import argparse
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,18 +17,35 @@ from numpy.typing import NDArray
 
 from service.app import OpenModel
 from service.batcher import Observer
+from service.costs import CostModel
 from service.model import Model, Report, prove_model
 from service.run import run
 from service.settings import Settings, read_settings
 from vqtok.reference import Reference
+from vqtok.runtime.engine import Encoded
 from vqtok.runtime.fake import FakeEngine, fake_manifest
 
+KINDS = ("encode", "decode", "sample")
 POISON = (255, 0, 0)
 
 
 def is_poison(item: NDArray[Any]) -> bool:
     """Whether the fake engine fails on an image (H, W, 3); never on a grid."""
     return item.ndim == 3 and tuple(item[0, 0]) == POISON
+
+
+class LateEngine(FakeEngine):
+    """A fake engine that is quick until it is told to be slow, so that warm-up takes no time."""
+
+    seconds = 0.0
+
+    def encode(self, images: NDArray[np.uint8]) -> Encoded:
+        time.sleep(self.seconds)
+        return super().encode(images)
+
+    def decode(self, tokens: NDArray[np.int32]) -> NDArray[np.uint8]:
+        time.sleep(self.seconds)
+        return super().decode(tokens)
 
 
 def fake_reference(engine: FakeEngine, size: int = 16, codes: int = 256) -> Reference:
@@ -46,15 +65,21 @@ def fake_reference(engine: FakeEngine, size: int = 16, codes: int = 256) -> Refe
 
 
 def open_fake(
-    delay: float = 0.0, open_delay: float = 0.0, runners: int = 1, **changes: Any
+    delay: float = 0.0,
+    open_delay: float = 0.0,
+    runners: int = 1,
+    cost: float | None = None,
+    **changes: Any,
 ) -> OpenModel:
-    """Opens a fake model; `changes` are fields of its manifest."""
+    """Opens a fake model; `cost` replaces the measured seconds per pixel and per sample, `changes`
+    are fields of its manifest.
+    """
 
     def open_model(settings: Settings, observer: Observer, report: Report) -> Model:
         time.sleep(open_delay)
         manifest = fake_manifest(**changes)
-        engine = FakeEngine(manifest, delay_seconds=delay, fail_on=is_poison, num_runners=runners)
-        return prove_model(
+        engine = LateEngine(manifest, fail_on=is_poison, num_runners=runners)
+        model = prove_model(
             manifest,
             fake_reference(engine),
             np.random.default_rng(1).normal(size=(256, 2)).astype(np.float32),
@@ -62,6 +87,10 @@ def open_fake(
             settings=settings,
             observer=observer,
             report=report,
+        )
+        engine.seconds = delay
+        return (
+            model if cost is None else replace(model, costs=CostModel(dict.fromkeys(KINDS, cost)))
         )
 
     return open_model
@@ -73,8 +102,9 @@ def main() -> int:
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--open-delay", type=float, default=0.0)
     parser.add_argument("--runners", type=int, default=1)
+    parser.add_argument("--cost", type=float)
     own, flags = parser.parse_known_args()
-    open_model = open_fake(own.delay, own.open_delay, own.runners)
+    open_model = open_fake(own.delay, own.open_delay, own.runners, own.cost)
     return run(read_settings(flags), open_model)
 
 

@@ -1,0 +1,230 @@
+"""The batcher on the fake engine: identity, faults, turns, callers who leave, deadlines."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from service.batcher import Answer, Batcher, BatchReport, Entry
+from service.fair_queue import Flow
+from tests.service.fake_model import POISON, is_poison
+from vqtok.errors import DeadlineExceeded, Draining, ModelFailure
+from vqtok.runtime.fake import FakeEngine, fake_manifest
+
+
+@dataclass
+class Notes:
+    batches: list[BatchReport] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def batch_done(self, report: BatchReport) -> None:
+        self.batches.append(report)
+
+    def rows_dropped(self, num_rows: int, reason: str) -> None:
+        self.dropped[reason] += num_rows
+
+
+@contextmanager
+def batching(
+    delay: float = 0.0, runners: int = 1, max_rows: int = 8
+) -> Generator[tuple[Batcher, FakeEngine, Notes]]:
+    engine = FakeEngine(
+        fake_manifest(), delay_seconds=delay, fail_on=is_poison, num_runners=runners
+    )
+    notes = Notes()
+
+    def encode(images: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        return (engine.encode(images).tokens,)
+
+    def decode(tokens: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        return (engine.decode(tokens),)
+
+    batcher = Batcher(
+        {"encode": encode, "decode": decode},
+        max_rows=lambda kind, shape: max_rows,
+        num_runners=runners,
+        observer=notes,
+    )
+    try:
+        yield batcher, engine, notes
+    finally:
+        assert batcher.close()
+
+
+def image(seed: int, side: int = 8) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 200, (1, side, side, 3)).astype(np.uint8)
+
+
+def poison() -> NDArray[np.uint8]:
+    return np.full((1, 8, 8, 3), POISON, np.uint8)
+
+
+def submit(
+    batcher: Batcher, rows: NDArray[Any], flow: Flow[Entry] | None = None, seconds: float = 60.0
+) -> "asyncio.Future[Answer]":
+    return batcher.submit(flow or Flow(), "encode", rows, time.monotonic() + seconds)
+
+
+def expected(rows: NDArray[np.uint8]) -> NDArray[np.int32]:
+    return FakeEngine(fake_manifest()).encode(rows).tokens
+
+
+async def _each_caller_gets_its_own(num: int, runners: int) -> None:
+    with batching(delay=0.002, runners=runners) as (batcher, engine, _):
+        images = [image(seed, side=8 if seed % 3 else 12) for seed in range(num)]
+        answers = await asyncio.gather(*[submit(batcher, rows) for rows in images])
+        for rows, answer in zip(images, answers, strict=True):
+            (row,) = answer.rows
+            assert isinstance(row, tuple)
+            np.testing.assert_array_equal(row[0], expected(rows)[0])
+        assert num / len(engine.batch_sizes) > 1
+
+
+@pytest.mark.parametrize("runners", [1, 4])
+def test_each_caller_gets_the_tokens_of_its_own_image(runners: int) -> None:
+    asyncio.run(_each_caller_gets_its_own(64, runners))
+
+
+def test_a_lone_request_does_not_wait_for_company() -> None:
+    async def run() -> float:
+        with batching() as (batcher, _, notes):
+            await submit(batcher, image(0))
+            return notes.batches[0].waited[0]
+
+    assert asyncio.run(run()) < 0.05
+
+
+def test_a_failing_item_fails_alone() -> None:
+    async def run() -> None:
+        with batching(delay=0.005) as (batcher, _, _):
+            good = [submit(batcher, image(seed)) for seed in range(5)]
+            mixed = submit(batcher, np.concatenate([image(7), poison(), image(8)]))
+            more = [submit(batcher, image(seed)) for seed in range(10, 15)]
+            for seed, future in zip([*range(5), *range(10, 15)], [*good, *more], strict=True):
+                (row,) = (await future).rows
+                assert isinstance(row, tuple)
+                np.testing.assert_array_equal(row[0], expected(image(seed))[0])
+            first, failed, last = (await mixed).rows
+            assert isinstance(failed, ModelFailure)
+            assert isinstance(first, tuple)
+            assert isinstance(last, tuple)
+            np.testing.assert_array_equal(last[0], expected(image(8))[0])
+
+    asyncio.run(run())
+
+
+def test_who_leaves_is_dropped_before_the_model_runs_and_hurts_nobody() -> None:
+    async def run() -> None:
+        with batching(delay=0.05, max_rows=1) as (batcher, engine, notes):
+            first = submit(batcher, image(0))
+            leaving = [submit(batcher, image(seed)) for seed in range(1, 5)]
+            staying = submit(batcher, image(9))
+            await asyncio.sleep(0.01)
+            for future in leaving:
+                future.cancel()
+            await first
+            (row,) = (await staying).rows
+            assert isinstance(row, tuple)
+            np.testing.assert_array_equal(row[0], expected(image(9))[0])
+            assert notes.dropped == {"disconnect": 4}
+            assert len(engine.batch_sizes) == 2
+
+    asyncio.run(run())
+
+
+def test_who_leaves_while_its_batch_runs_hurts_nobody() -> None:
+    async def run() -> None:
+        with batching(delay=0.05) as (batcher, _, _):
+            blocker = submit(batcher, image(0))
+            mates = [submit(batcher, image(seed)) for seed in range(1, 6)]
+            await blocker
+            await asyncio.sleep(0.02)
+            mates[2].cancel()
+            for seed in (1, 2, 4, 5):
+                (row,) = (await mates[seed - 1]).rows
+                assert isinstance(row, tuple)
+                np.testing.assert_array_equal(row[0], expected(image(seed))[0])
+
+    asyncio.run(run())
+
+
+def test_after_its_deadline_an_entry_does_not_run() -> None:
+    async def run() -> None:
+        with batching(delay=0.05, max_rows=1) as (batcher, engine, notes):
+            first = submit(batcher, image(0))
+            late = submit(batcher, image(1), seconds=0.01)
+            await first
+            with pytest.raises(DeadlineExceeded):
+                await late
+            assert notes.dropped == {"deadline": 1}
+            assert len(engine.batch_sizes) == 1
+
+    asyncio.run(run())
+
+
+def test_a_small_request_does_not_wait_for_a_large_one() -> None:
+    async def run() -> None:
+        with batching(delay=0.01, max_rows=1) as (batcher, _, _):
+            flow: Flow[Entry] = Flow()
+            large = [submit(batcher, image(seed), flow) for seed in range(20)]
+            await asyncio.sleep(0.015)
+            await submit(batcher, image(99))
+            assert sum(future.done() for future in large) < 6
+            await asyncio.gather(*large)
+
+    asyncio.run(run())
+
+
+def test_closing_finishes_what_is_queued_and_takes_nothing_more() -> None:
+    async def run() -> None:
+        with batching(delay=0.01) as (batcher, _, _):
+            waiting = [submit(batcher, image(seed)) for seed in range(20)]
+            assert await asyncio.to_thread(batcher.close)
+            assert all(len(answer.rows) == 1 for answer in await asyncio.gather(*waiting))
+            with pytest.raises(Draining):
+                await submit(batcher, image(0))
+
+    asyncio.run(run())
+
+
+ACTIONS = st.lists(
+    st.tuples(st.sampled_from(["keep", "cancel", "poison"]), st.integers(1, 6)), max_size=25
+)
+
+
+@settings(max_examples=25)
+@given(ACTIONS, st.integers(1, 3))
+def test_whatever_the_others_do_every_caller_who_stays_is_answered_right(
+    actions: list[tuple[str, int]], runners: int
+) -> None:
+    async def run() -> None:
+        with batching(delay=0.0005, runners=runners) as (batcher, _, _):
+            futures: list[asyncio.Future[Answer]] = []
+            for seed, (action, count) in enumerate(actions):
+                rows = np.concatenate([image(seed)] * count)
+                if action == "poison":
+                    rows[0] = poison()[0]
+                futures.append(submit(batcher, rows))
+            for (action, _), future in zip(actions, futures, strict=True):
+                if action == "cancel":
+                    future.cancel()
+            for seed, ((action, count), future) in enumerate(zip(actions, futures, strict=True)):
+                if action == "cancel":
+                    continue
+                rows = (await asyncio.wait_for(future, 20)).rows
+                assert len(rows) == count
+                assert isinstance(rows[0], ModelFailure) == (action == "poison")
+                for row in rows[action == "poison" :]:
+                    assert isinstance(row, tuple)
+                    np.testing.assert_array_equal(row[0], expected(image(seed))[0])
+
+    asyncio.run(run())
