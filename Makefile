@@ -19,7 +19,7 @@ HASHED := --no-deps --require-hashes
 export ORT_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help dev serve test test-slow check format lock wheel train clean
+.PHONY: help dev serve test test-slow check format lock golden wheel train clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ format: $(DEV_READY) ## Format the code and mend what the linter can
 
 lock: $(DEV_READY) ## Compile and hash requirements/ from pyproject.toml
 	@requirements/compile.sh $(DEV)/bin/uv $(if $(UPGRADE),--upgrade)
+
+golden: $(DEV_READY) ## Write what the README's examples print into the README
+	@$(DEV)/bin/python -m tests.readme_examples
 
 wheel: $(DEV_READY) ## Build the wheel of vqtok into dist/
 	@$(DEV)/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
