@@ -24,21 +24,14 @@ from numpy.typing import NDArray
 from vqtok.errors import BundleCorrupt
 from vqtok.folders import write_folder
 from vqtok.manifest import MANIFEST_FILE, Manifest
+from vqtok.proof import DECODER_FILE, ENCODER_FILE, golden_check, with_probe
 from vqtok.reference import REFERENCE_FILE, Reference
-from vqtok.runtime.engine import Engine
 from vqtok.runtime.signature import check_decoder, check_encoder
 
-__all__ = ["Bundle", "Manifest", "Reference", "golden_check", "write_bundle"]
+__all__ = ["Bundle", "Manifest", "Reference", "golden_check", "with_probe", "write_bundle"]
 
-ENCODER_FILE = "encoder.onnx"
-DECODER_FILE = "decoder.onnx"
 CODEBOOK_FILE = "codebook.npy"
 REQUIRED_FILES = (ENCODER_FILE, DECODER_FILE, CODEBOOK_FILE, REFERENCE_FILE)
-
-MARGIN_TOLERANCE = 1e-4
-ROUNDING_SHARE = 0.005
-"""Largest share of bytes that may differ by one. Kernels of two machines round about one byte in
-100,000 differently; a damaged weight moves many more, often by no more than one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,60 +107,6 @@ def codebook_npy(codebook: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(codebook, dtype="<f4"), allow_pickle=False)
     return buffer.getvalue()
-
-
-def golden_check(engine: Engine, reference: Reference) -> None:
-    """Prove that the graphs compute what they computed at export.
-
-    The golden image must give the golden tokens, its margins within 1e-4; the golden tokens must
-    give the golden reconstruction, no byte off by more than one and at most 0.5 % off at all.
-
-    Raises:
-        BundleCorrupt: naming encoder.onnx or decoder.onnx and the difference.
-    """
-    encoded = engine.encode(reference.golden_image[None])
-    _compare_tokens(encoded.tokens[0], reference.golden_tokens)
-    _compare_margins(encoded.margins[0], reference.golden_margins)
-    pixels = engine.decode(reference.golden_tokens[None])[0]
-    _compare_pixels(pixels, reference.golden_reconstruction)
-
-
-def _compare_tokens(tokens: NDArray[np.int32], expected: NDArray[np.int32]) -> None:
-    if tokens.shape != expected.shape:
-        raise BundleCorrupt(
-            f"{ENCODER_FILE} gives the golden image a grid of {tokens.shape}, not {expected.shape}."
-        )
-    wrong = int((tokens != expected).sum())
-    if wrong:
-        raise BundleCorrupt(
-            f"{ENCODER_FILE} gives the golden image other tokens than at export "
-            f"({wrong} of {expected.size}): its weights or its channel order have changed."
-        )
-
-
-def _compare_margins(margins: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
-    difference = np.abs(margins - expected)
-    if not bool(np.all(difference <= MARGIN_TOLERANCE)):
-        raise BundleCorrupt(
-            f"{ENCODER_FILE} gives the golden image other margins than at export (off by "
-            f"{float(difference.max()):.2g}): its weights have changed."
-        )
-
-
-def _compare_pixels(pixels: NDArray[np.uint8], expected: NDArray[np.uint8]) -> None:
-    if pixels.shape != expected.shape:
-        raise BundleCorrupt(
-            f"{DECODER_FILE} gives the golden tokens a picture of {pixels.shape}, "
-            f"not {expected.shape}."
-        )
-    difference = np.abs(pixels.astype(np.int16) - expected)
-    share = float((difference > 0).mean())
-    if difference.max() > 1 or share > ROUNDING_SHARE:
-        raise BundleCorrupt(
-            f"{DECODER_FILE} gives the golden tokens another picture than at export "
-            f"({share:.1%} of its bytes, by up to {difference.max()}): its weights or its channel "
-            "order have changed."
-        )
 
 
 def _read_codebook(data: bytes, manifest: Manifest) -> NDArray[np.float32]:

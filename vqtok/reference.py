@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,10 @@ _DTYPES: dict[str, type[np.generic]] = {
     "golden_tokens": np.int32,
     "golden_margins": np.float32,
     "golden_reconstruction": np.uint8,
+    "probe_margins": np.float32,
+    "probe_pixels": np.uint8,
 }
+_OPTIONAL = frozenset({"probe_margins", "probe_pixels"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +33,8 @@ class Reference:
     `usage` int64 (K,) or (depth, K) and `position_counts` uint32 (h, w[, depth], K) count training
     tokens. `golden_image` uint8 (H, W, 3) must give `golden_tokens` int32 (h, w[, depth]) and
     `golden_margins` float32 (h, w); these tokens must give `golden_reconstruction` uint8
-    (H, W, 3). A later writer may add arrays; this reader leaves them out.
+    (H, W, 3). `probe_margins` and `probe_pixels` are the answers of `vqtok.proof.with_probe`; None
+    in a bundle without them. A later writer may add arrays; this reader leaves them out.
     """
 
     usage: NDArray[np.int64]
@@ -39,6 +43,8 @@ class Reference:
     golden_tokens: NDArray[np.int32]
     golden_margins: NDArray[np.float32]
     golden_reconstruction: NDArray[np.uint8]
+    probe_margins: NDArray[np.float32] | None = None
+    probe_pixels: NDArray[np.uint8] | None = None
 
     def to_npz(self) -> bytes:
         """The file's bytes; equal arrays give equal bytes."""
@@ -46,6 +52,7 @@ class Reference:
         arrays = {
             name: np.ascontiguousarray(getattr(self, name), dtype=dtype)
             for name, dtype in _DTYPES.items()
+            if getattr(self, name) is not None
         }
         np.savez_compressed(buffer, allow_pickle=False, **arrays)
         return buffer.getvalue()
@@ -59,16 +66,16 @@ class Reference:
         """
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-                arrays = {f.name: archive[f.name] for f in fields(Reference)}
+                wanted = [n for n in _DTYPES if n in archive.files or n not in _OPTIONAL]
+                arrays = {name: archive[name] for name in wanted}
         except KeyError as error:
             raise BundleCorrupt(f"{REFERENCE_FILE} lacks an array: {error.args[0]}.") from None
         except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise BundleCorrupt(f"{REFERENCE_FILE} does not read: {error}.") from None
-        for name, dtype in _DTYPES.items():
-            if arrays[name].dtype != dtype:
-                raise BundleCorrupt(
-                    f"{REFERENCE_FILE}: {name} is {arrays[name].dtype}, not {np.dtype(dtype)}."
-                )
+        for name, array in arrays.items():
+            if array.dtype != _DTYPES[name]:
+                expected = np.dtype(_DTYPES[name])
+                raise BundleCorrupt(f"{REFERENCE_FILE}: {name} is {array.dtype}, not {expected}.")
         return Reference(**arrays)
 
     def check_against(self, manifest: Manifest) -> None:

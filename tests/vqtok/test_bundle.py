@@ -250,6 +250,22 @@ def test_a_perturbed_weight_with_a_fitting_digest_is_found(
         prove(folder)
 
 
+def test_a_change_that_the_golden_image_does_not_show_is_found_by_the_probe(folder: Path) -> None:
+    """A code that stands nowhere in the golden tokens."""
+    reference = Bundle.open(folder).reference
+    unused = int(np.setdiff1d(np.arange(32), reference.golden_tokens)[0])
+    model = onnx.load_from_string((folder / "decoder.onnx").read_bytes())
+    (table,) = [c for c in model.graph.initializer if list(c.dims) == [32, 4]]
+    values = numpy_helper.to_array(table).copy()
+    values[unused] += 0.5
+    table.CopyFrom(numpy_helper.from_array(values, table.name))
+    reseal(folder, "decoder.onnx", model.SerializeToString())
+    with pytest.raises(BundleCorrupt, match=r"decoder\.onnx gives the probe another picture"):
+        prove(folder)
+    change_reference(folder, probe_margins=None, probe_pixels=None)
+    prove(folder)
+
+
 def test_swapped_channels_with_a_fitting_digest_are_found(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path)
     change_weight(folder, "encoder.onnx", lambda kernel: kernel[:, ::-1].copy(), 0)

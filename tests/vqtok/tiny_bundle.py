@@ -13,12 +13,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from vqtok.bundle import codebook_npy, write_bundle
+from vqtok.bundle import codebook_npy, with_probe, write_bundle
 from vqtok.identity import codebook_id, tokenizer_id
 from vqtok.manifest import ImageSpec, Manifest
 from vqtok.reference import Reference
-from vqtok.runtime.onnx import load_runtime
-from vqtok.runtime.sessions import open_session, session_options
+from vqtok.runtime.onnx import open_engine
 
 WIDTH = 8
 Weights = dict[str, NDArray[np.float32]]
@@ -51,17 +50,16 @@ def write_tiny_bundle(
 def tiny_files(model: TinyModel, name: str = "tiny") -> tuple[Manifest, dict[str, bytes]]:
     """Manifest and files as `write_bundle` takes them, for tests that spoil one of them."""
     weights = tiny_weights(model)
-    encoder, decoder = encoder_graph(model, weights), decoder_graph(model, weights)
     codebook = weights["codebook"] if model.depth > 1 else weights["codebook"][0]
     manifest = _manifest(model, name, weights)
     files = {
-        "encoder.onnx": encoder,
-        "decoder.onnx": decoder,
+        "encoder.onnx": encoder_graph(model, weights),
+        "decoder.onnx": decoder_graph(model, weights),
         "codebook.npy": codebook_npy(codebook),
-        "reference.npz": _reference(model, encoder, decoder).to_npz(),
         "card.md": f"# {name}\n\nRandom weights, for tests.\n".encode(),
     }
-    return manifest, files
+    reference = _reference(InMemory(manifest, files), model.seed)
+    return manifest, {**files, "reference.npz": reference.to_npz()}
 
 
 def tiny_weights(model: TinyModel) -> Weights:
@@ -210,28 +208,34 @@ def _manifest(model: TinyModel, name: str, weights: Weights) -> Manifest:
     )
 
 
-def _reference(model: TinyModel, encoder: bytes, decoder: bytes) -> Reference:
+@dataclass(frozen=True)
+class InMemory:
+    """Graphs that no folder holds yet."""
+
+    manifest: Manifest
+    files: dict[str, bytes]
+
+    def read(self, name: str) -> bytes:
+        return self.files[name]
+
+
+def _reference(source: InMemory, seed: int) -> Reference:
     """Tables from 64 smooth random images; the golden one has the largest smallest margin."""
-    ort = load_runtime()
-    options = session_options(ort)
-    images = smooth_images(64, *model.native_size, seed=model.seed)
-    tokens, margins = open_session(ort, encoder, "encoder.onnx", options).run(
-        ["tokens", "margins"], {"pixels": images}
-    )
-    golden = int(margins.reshape(len(margins), -1).min(axis=1).argmax())
-    (pixels,) = open_session(ort, decoder, "decoder.onnx", options).run(
-        ["pixels"], {"tokens": tokens[golden : golden + 1]}
-    )
-    one_hot = tokens[..., None] == np.arange(model.codebook_size)
-    counts = one_hot.sum(axis=0)
-    return Reference(
+    engine = open_engine(source, "cpu", num_threads=1)
+    images = smooth_images(64, *source.manifest.image.native_size, seed=seed)
+    encoded = engine.encode(images)
+    golden = int(encoded.margins.reshape(len(images), -1).min(axis=1).argmax())
+    tokens = encoded.tokens
+    counts = (tokens[..., None] == np.arange(source.manifest.codebook_size)).sum(axis=0)
+    reference = Reference(
         usage=counts.sum(axis=(0, 1)).astype(np.int64),
         position_counts=counts.astype(np.uint32),
         golden_image=images[golden],
         golden_tokens=tokens[golden],
-        golden_margins=margins[golden],
-        golden_reconstruction=pixels[0],
+        golden_margins=encoded.margins[golden],
+        golden_reconstruction=engine.decode(tokens[golden : golden + 1])[0],
     )
+    return with_probe(engine, reference)
 
 
 def smooth_images(count: int, height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:

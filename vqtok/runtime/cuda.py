@@ -8,19 +8,16 @@ import threading
 from collections.abc import Sequence
 from statistics import median
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vqtok.errors import ModelFailure, RuntimeUnavailable
+from vqtok.manifest import Manifest
 from vqtok.runtime.buckets import bucket_ladder, plan_buckets
-from vqtok.runtime.engine import Encoded, known_outputs, require_images, require_tokens
+from vqtok.runtime.engine import Encoded, GraphSource, known_outputs, require_images, require_tokens
 from vqtok.runtime.sessions import first_line, runtime_errors, session_options
-
-if TYPE_CHECKING:
-    from vqtok.bundle import Bundle
-    from vqtok.manifest import Manifest
 
 PROVIDER = "CUDAExecutionProvider"
 BATCH_PIXELS = 1 << 20
@@ -37,7 +34,7 @@ def is_listed(ort: Any) -> bool:
 
 
 def open_cuda_engine(
-    ort: Any, bundle: "Bundle", graph_sizes: Sequence[tuple[int, int]] = ()
+    ort: Any, source: GraphSource, graph_sizes: Sequence[tuple[int, int]] = ()
 ) -> "CudaEngine":
     """Open both graphs on the first CUDA device, capture and time every prepared batch size.
 
@@ -51,9 +48,9 @@ def open_cuda_engine(
         )
     # The wheels' CUDA libraries are found by this call, not by the loader's path.
     ort.preload_dlls()
-    manifest = bundle.manifest
-    encoder = CudaGraph(ort, bundle.read("encoder.onnx"), "pixels", manifest)
-    decoder = CudaGraph(ort, bundle.read("decoder.onnx"), "tokens", manifest)
+    manifest = source.manifest
+    encoder = CudaGraph(ort, source.read("encoder.onnx"), "pixels", manifest)
+    decoder = CudaGraph(ort, source.read("decoder.onnx"), "tokens", manifest)
     engine = CudaEngine(manifest, encoder, decoder)
     for size in (manifest.image.native_size, *graph_sizes):
         engine.prepare(size)
@@ -71,7 +68,7 @@ class CudaEngine:
     device = "cuda"
     num_runners = 1
 
-    def __init__(self, manifest: "Manifest", encoder: "CudaGraph", decoder: "CudaGraph") -> None:
+    def __init__(self, manifest: Manifest, encoder: "CudaGraph", decoder: "CudaGraph") -> None:
         self.max_batch_images = largest_bucket(manifest.image.native_size)
         self._manifest = manifest
         self._encoder = encoder
@@ -105,7 +102,7 @@ class CudaEngine:
 class CudaGraph:
     """One ONNX graph on the device, with the batches that were prepared for it."""
 
-    def __init__(self, ort: Any, graph: bytes, input_name: str, manifest: "Manifest") -> None:
+    def __init__(self, ort: Any, graph: bytes, input_name: str, manifest: Manifest) -> None:
         self._ort = ort
         self._errors = runtime_errors(ort)
         self._input_name = input_name

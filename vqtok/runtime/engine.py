@@ -25,6 +25,17 @@ class Encoded:
     posterior_entropy: NDArray[np.float32] | None = None
 
 
+class GraphSource(Protocol):
+    """Where an engine takes its graphs from; `vqtok.bundle.Bundle` is one."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    def read(self, name: str) -> bytes:
+        """The bytes of "encoder.onnx" or "decoder.onnx"."""
+        ...
+
+
 def known_outputs(manifest: Manifest) -> list[str]:
     """The encoder's outputs that `Encoded` has a field for."""
     return [name for name in manifest.outputs if name in Encoded.__dataclass_fields__]

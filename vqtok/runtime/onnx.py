@@ -4,7 +4,7 @@ import importlib.metadata
 import logging
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +15,13 @@ from vqtok.runtime.cores import usable_cores
 from vqtok.runtime.engine import (
     Encoded,
     Engine,
+    GraphSource,
     known_outputs,
     require_images,
     require_tokens,
 )
 from vqtok.runtime.sessions import first_line, open_session, runtime_errors, session_options
 from vqtok.runtime.signature import Port, Signature
-
-if TYPE_CHECKING:
-    from vqtok.bundle import Bundle
 
 DEVICES = ("auto", "cpu", "cuda")
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
@@ -41,13 +39,13 @@ _log = logging.getLogger(__name__)
 
 
 def open_engine(
-    bundle: "Bundle",
+    source: GraphSource,
     device: str = "auto",
     *,
     num_threads: int | None = None,
     graph_sizes: Sequence[tuple[int, int]] = (),
 ) -> Engine:
-    """Open a bundle's graphs on a device.
+    """Open the graphs of a bundle, or of another source, on a device.
 
     `device` is "cpu", "cuda", or "auto", which takes CUDA only when a CUDA session really opens
     and says in the log when it does not. `num_threads` is the number of runners on the CPU, by
@@ -66,14 +64,14 @@ def open_engine(
     ort = load_runtime()
     if device != "cpu":
         try:
-            return cuda.open_cuda_engine(ort, bundle, graph_sizes)
+            return cuda.open_cuda_engine(ort, source, graph_sizes)
         except RuntimeUnavailable as error:
             if device == "cuda":
                 raise
             # An onnxruntime without CUDA was chosen by whoever installed it: no cause for alarm.
             level = logging.WARNING if cuda.is_listed(ort) else logging.INFO
             _log.log(level, "Running on the CPU: %s", error.detail)
-    return CpuEngine(ort, bundle, num_threads or usable_cores())
+    return CpuEngine(ort, source, num_threads or usable_cores())
 
 
 def load_runtime() -> Any:
@@ -123,13 +121,13 @@ class CpuEngine:
     device = "cpu"
     max_batch_images = CPU_BATCH_IMAGES
 
-    def __init__(self, ort: Any, bundle: "Bundle", num_runners: int) -> None:
+    def __init__(self, ort: Any, source: GraphSource, num_runners: int) -> None:
         self.num_runners = num_runners
-        self._manifest = bundle.manifest
+        self._manifest = source.manifest
         self._errors = runtime_errors(ort)
         options = session_options(ort)
-        self._encoder = open_session(ort, bundle.read("encoder.onnx"), "encoder.onnx", options)
-        self._decoder = open_session(ort, bundle.read("decoder.onnx"), "decoder.onnx", options)
+        self._encoder = open_session(ort, source.read("encoder.onnx"), "encoder.onnx", options)
+        self._decoder = open_session(ort, source.read("decoder.onnx"), "decoder.onnx", options)
 
     def encode(self, images: NDArray[np.uint8]) -> Encoded:
         require_images(images, self._manifest.image.factor)
