@@ -142,7 +142,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _open(bundle: Path | None, url: str | None, device: str) -> Tokenizer:
     if bundle and url:
-        raise typer.BadParameter("give --bundle or --url, not both")
+        raise typer.BadParameter(
+            "give --bundle or --url, not both (VQTOK_BUNDLE and VQTOK_URL count)"
+        )
     if url:
         return Tokenizer.connect(url)
     if bundle is None and not DEFAULT_BUNDLE.is_dir():

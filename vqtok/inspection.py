@@ -1,6 +1,8 @@
 """What `vqtok inspect` shows."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, cast
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -43,7 +45,7 @@ def _describe_bundle(folder: Path) -> RenderableType:
     for title in ("metrics", "parity", "memory", "provenance"):
         figures = getattr(manifest, title)
         if figures:
-            tables.append(_table(title.capitalize(), {k: _plain(v) for k, v in figures.items()}))
+            tables.append(_table(title.capitalize(), dict(_flat(figures))))
     return Group(*tables)
 
 
@@ -99,5 +101,10 @@ def _times(sides: tuple[int, ...]) -> str:
     return " x ".join(str(side) for side in sides)
 
 
-def _plain(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+def _flat(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Names with dots in place of nested objects."""
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from _flat(cast("Mapping[str, Any]", value), f"{prefix}{name}.")
+        else:
+            yield prefix + name, f"{value:.6g}" if isinstance(value, float) else str(value)
