@@ -4,8 +4,10 @@ The onnxruntime module is handed in: only `vqtok.runtime.onnx` imports it.
 """
 
 import logging
+import sys
 import threading
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -46,13 +48,33 @@ def open_cuda_engine(
             "This onnxruntime has no CUDA. For a GPU: `pip install vqtok[gpu]`, after uninstalling "
             "onnxruntime."
         )
-    # The wheels' CUDA libraries are found by this call, not by the loader's path.
-    ort.preload_dlls()
+    # The wheels' CUDA libraries are found by this call, not by the loader's path. It prints what it
+    # lacks, and standard output belongs to whoever uses vqtok.
+    with redirect_stdout(sys.stderr):
+        ort.preload_dlls()
+    sizes = (source.manifest.image.native_size, *graph_sizes)
+    errors = runtime_errors(ort)
+    try:
+        return _prepared(ort, source, sizes, capture=True)
+    except errors as error:
+        # Not every network can be captured, and some fail only at the first captured run.
+        _log.warning("Running without CUDA graphs: %s", first_line(error))
+    try:
+        return _prepared(ort, source, sizes, capture=False)
+    except errors as error:
+        raise RuntimeUnavailable(f"CUDA cannot be used: {first_line(error)}") from error
+
+
+def _prepared(
+    ort: Any, source: GraphSource, sizes: Sequence[tuple[int, int]], *, capture: bool
+) -> "CudaEngine":
     manifest = source.manifest
-    encoder = CudaGraph(ort, source.read("encoder.onnx"), "pixels", manifest)
-    decoder = CudaGraph(ort, source.read("decoder.onnx"), "tokens", manifest)
+    encoder, decoder = (
+        CudaGraph(ort, _cuda_session(ort, source, file, capture=capture), name, capture=capture)
+        for file, name in (("encoder.onnx", "pixels"), ("decoder.onnx", "tokens"))
+    )
     engine = CudaEngine(manifest, encoder, decoder)
-    for size in (manifest.image.native_size, *graph_sizes):
+    for size in sizes:
         engine.prepare(size)
     return engine
 
@@ -102,15 +124,15 @@ class CudaEngine:
 class CudaGraph:
     """One ONNX graph on the device, with the batches that were prepared for it."""
 
-    def __init__(self, ort: Any, graph: bytes, input_name: str, manifest: Manifest) -> None:
+    def __init__(self, ort: Any, session: Any, input_name: str, *, capture: bool) -> None:
         self._ort = ort
         self._errors = runtime_errors(ort)
         self._input_name = input_name
         self._lock = threading.Lock()
         self._captures: dict[tuple[int, ...], _Capture] = {}
         self._seconds: dict[tuple[int, ...], dict[int, float]] = {}
-        self._session: Any
-        self._session, self._captures_graphs = _open(ort, graph, manifest.precision)
+        self._session: Any = session
+        self._captures_graphs = capture
 
     def prepare(self, batch: NDArray[Any], outputs: dict[str, NDArray[Any]]) -> None:
         """Bind, capture and time a batch of this shape; `outputs` shows shapes and dtypes."""
@@ -175,7 +197,7 @@ class _Capture:
         feed: tuple[str, NDArray[Any]],
         outputs: dict[str, NDArray[Any]],
     ) -> None:
-        self._session = session
+        self._session: Any = session
         self._options = _run_options(ort, number)
         self._binding = session.io_binding()
         self._input = ort.OrtValue.ortvalue_from_numpy(feed[1], "cuda", 0)
@@ -194,30 +216,17 @@ class _Capture:
         return {name: value.numpy() for name, value in self._outputs.items()}
 
 
-def _open(ort: Any, graph: bytes, precision: str) -> tuple[Any, bool]:
-    """A CUDA session, and whether it captures graphs: not every network can be captured."""
-    errors = runtime_errors(ort)
-    try:
-        return _cuda_session(ort, graph, precision, capture=True), True
-    except errors as error:
-        _log.warning("Running without CUDA graphs: %s", first_line(error))
-    try:
-        return _cuda_session(ort, graph, precision, capture=False), False
-    except errors as error:
-        raise RuntimeUnavailable(f"CUDA cannot be opened: {first_line(error)}") from error
-
-
-def _cuda_session(ort: Any, graph: bytes, precision: str, *, capture: bool) -> Any:
+def _cuda_session(ort: Any, source: GraphSource, file: str, *, capture: bool) -> Any:
     provider_options = {
         "device_id": "0",
         "cudnn_conv_algo_search": "HEURISTIC",
-        "use_tf32": "1" if precision == "tf32" else "0",
+        "use_tf32": "1" if source.manifest.precision == "tf32" else "0",
         "enable_cuda_graph": "1" if capture else "0",
         "arena_extend_strategy": "kSameAsRequested",
         "do_copy_in_default_stream": "1",
     }
     session = ort.InferenceSession(
-        graph,
+        source.read(file),
         session_options(ort),
         providers=[(PROVIDER, provider_options), "CPUExecutionProvider"],
     )
