@@ -46,5 +46,5 @@ make_base() {
 buildah inspect --type image "$base" >/dev/null 2>&1 || make_base
 # With the certificates of this machine, which its network may ask for. The format is Docker's
 # because the other one has no health checks.
-buildah bud --pull-never --network host --format docker --layers \
+buildah bud --pull-never --network host --format docker \
     --volume /etc/ssl/certs:/etc/ssl/certs:ro --target "$target" --tag "vqtok:$target" "$context"

@@ -43,7 +43,7 @@ def _output(command: list[str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     for tool in ("buildah", "debootstrap"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
@@ -55,7 +55,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     places = ("--root", f"{store}/images", "--runroot", f"{store}/run", "--storage-driver", "vfs")
     command = ("buildah", *places)
     container = _output([*command, "from", "--pull-never", "vqtok:cpu"]).strip()
-    return Image(command, container)
+    yield Image(command, container)
+    # Gigabytes, which the folders of the last few test runs must not keep.
+    shutil.rmtree(store)
 
 
 def _free_port() -> int:
