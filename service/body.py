@@ -10,6 +10,7 @@ from service.call import CallerLeft, call_of
 from service.state import service_of
 from vqtok.errors import BodyTimeout, UnsupportedMediaType
 
+SMALL_BYTES = 1024 * 1024
 BITSTREAM = "application/vnd.vqtok.tokens"
 
 OnPrefix = Callable[[bytes], bool]
@@ -47,31 +48,37 @@ async def read_body(request: Request, on_prefix: OnPrefix | None = None) -> byte
         BodyTimeout: it did not arrive within `body_timeout`.
         CallerLeft: the connection was closed in the middle of it.
     """
-    call, settings = call_of(request), service_of(request).settings
+    call, service = call_of(request), service_of(request)
+    settings = service.settings
     try:
         with call.stage("body"):
             async with asyncio.timeout(settings.body_timeout):
-                body = await _receive_all(request, settings.max_body_bytes, on_prefix)
+                chunks = await _receive_all(request, settings.max_body_bytes, on_prefix)
     except TimeoutError:
         raise BodyTimeout(
             f"The body did not arrive within {settings.body_timeout:g} s (body_timeout)."
         ) from None
+    num_bytes = sum(map(len, chunks))
     if call.reservation is not None:
-        call.reservation.shrink(len(body))
-    return body
+        call.reservation.shrink(num_bytes)
+    if num_bytes <= SMALL_BYTES:
+        return b"".join(chunks)
+    return await service.pool.run(b"".join, chunks)
 
 
-async def _receive_all(request: Request, limit: int, on_prefix: OnPrefix | None) -> bytes:
-    received = bytearray()
+async def _receive_all(request: Request, limit: int, on_prefix: OnPrefix | None) -> list[bytes]:
+    chunks: list[bytes] = []
+    num_bytes = 0
     more = True
     while more:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise CallerLeft
-        received += message.get("body", b"")
-        if len(received) > limit:
+        chunks.append(message.get("body", b""))
+        num_bytes += len(chunks[-1])
+        if num_bytes > limit:
             raise body_too_large(limit)
         more = message.get("more_body", False)
-        if on_prefix is not None and on_prefix(bytes(received[:4096])):
+        if on_prefix is not None and on_prefix(b"".join(chunks)):
             on_prefix = None
-    return bytes(received)
+    return chunks

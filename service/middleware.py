@@ -5,8 +5,8 @@ only so does a caller's leaving reach us while the model works.
 import asyncio
 import logging
 import time
+from asyncio import FIRST_COMPLETED
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -148,54 +148,68 @@ class AdmissionGate:
 
 
 class _Watched:
-    """Runs one admitted request until it is answered, its caller leaves or its time is over."""
+    """Runs one admitted request until it is answered, its caller leaves or its time is over.
+
+    The request runs in a task of its own. When it has to end early it is cancelled and waited for:
+    a thread in the middle of an image ends in its own time, and holds its room until then, but a
+    caller whose time is over is answered first.
+    """
 
     def __init__(self, app: ASGIApp, call: Call, receive: Receive, send: Send) -> None:
         self._app = app
         self._call = call
         self._receive_inner = receive
         self._send_inner = send
-        self._timeout = asyncio.timeout(call.deadline - time.monotonic())
-        self._allowed = call.deadline - call.started
+        self._left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watcher: asyncio.Task[None] | None = None
+        self._is_over = False
 
     async def run(self, scope: Scope) -> None:
+        work = asyncio.ensure_future(self._app(scope, self._receive, self._send))
         try:
-            async with self._timeout:
-                await self._app(scope, self._receive, self._send)
-        except TimeoutError:
-            if not self._timeout.expired():
-                raise
-            await self._out_of_time(scope)
-        except CallerLeft:
-            self._call.gone = True
-        except asyncio.CancelledError:
-            if not self._call.gone:
-                raise
-            _this_task().uncancel()
+            seconds = max(0.0, self._call.deadline - time.monotonic())
+            await asyncio.wait({work, self._left}, timeout=seconds, return_when=FIRST_COMPLETED)
+            if self._call.status is not None:
+                # Who has begun to get its answer gets the rest; one who takes nothing of it is
+                # cut off by the protocol.
+                await asyncio.wait({work, self._left}, return_when=FIRST_COMPLETED)
+            elif not (work.done() or self._left.done()):
+                await self._out_of_time(scope)
         finally:
+            self._is_over = True
             if self._watcher is not None:
                 self._watcher.cancel()
+            await self._end(work)
+
+    async def _end(self, work: asyncio.Future[None]) -> None:
+        if not work.done():
+            work.cancel()
+            await asyncio.wait({work})
+        if work.cancelled():
+            return
+        error = work.exception()
+        if isinstance(error, CallerLeft):
+            self._call.gone = True
+        elif error is not None:
+            raise error
 
     async def _receive(self) -> Message:
         message = await self._receive_inner()
-        if message["type"] == "http.disconnect":
-            self._call.gone = True
-        elif not message.get("more_body", False):
-            self._watcher = asyncio.create_task(self._watch(_this_task()))
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            self._watcher = asyncio.create_task(self._watch())
         return message
 
-    async def _watch(self, task: asyncio.Task[Any]) -> None:
+    async def _watch(self) -> None:
         while (await self._receive_inner())["type"] != "http.disconnect":
             pass
         if not self._call.answered:
             self._call.gone = True
-            task.cancel()
+            self._left.set_result(None)
 
     async def _send(self, message: Message) -> None:
-        """Pass an answer on in pieces: a caller who reads slowly keeps its slot, and one who stops
-        reading loses its answer after the time that the request was allowed.
-        """
+        """Pass an answer on in pieces, so that who reads slowly keeps its slot until the end."""
+        if self._is_over:
+            return
         if message["type"] != "http.response.body":
             await self._send_inner(message)
             return
@@ -204,29 +218,18 @@ class _Watched:
         for start in range(0, max(1, len(body)), CHUNK_BYTES):
             chunk = bytes(body[start : start + CHUNK_BYTES])
             more = more_follows or start + CHUNK_BYTES < len(body)
-            self._timeout.reschedule(asyncio.get_running_loop().time() + self._allowed)
             self._call.answered = not more
             await self._send_inner({"type": "http.response.body", "body": chunk, "more_body": more})
 
     async def _out_of_time(self, scope: Scope) -> None:
-        call = self._call
-        if call.status is not None:
-            log.info("a caller stopped reading its answer, request_id=%s", call.request_id)
-            call.gone = True
-            return
-        milliseconds = round(self._allowed * 1000)
+        self._is_over = True
+        milliseconds = round((self._call.deadline - self._call.started) * 1000)
         error = DeadlineExceeded(
             f"No answer within {milliseconds} ms (request_timeout, or the header "
             "Vqtok-Timeout-Ms if that is less). Send fewer images or allow more time."
         )
         await problem_of(error)(scope, self._receive_inner, self._send_inner)
-        call.answered = True
-
-
-def _this_task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    assert task is not None
-    return task
+        self._call.answered = True
 
 
 def _deadline(call: Call, header: str | None) -> float:

@@ -31,9 +31,19 @@ class Pool:
         *args: ParamsT.args,
         **kwargs: ParamsT.kwargs,
     ) -> ResultT:
-        """The function's result, computed in a thread. Cancelled before it began, it never runs."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: function(*args, **kwargs))
+        """The function's result, computed in a thread.
+
+        Cancelled before it began, it never runs. A thread cannot be stopped in the middle: then
+        this waits for it, so that whoever holds room for its memory holds it until it is free.
+        """
+        in_thread = self._threads.submit(function, *args, **kwargs)
+        done = asyncio.wrap_future(in_thread)
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            if not in_thread.cancel():
+                await asyncio.wait({done})
+            raise
 
     def close(self) -> None:
         """Take nothing more; what runs is not waited for."""

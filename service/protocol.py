@@ -1,5 +1,6 @@
-"""uvicorn's HTTP/1.1 protocol with three additions: it knows when a connection is truly idle, it
-bounds what it discards and what it takes as headers, and it refuses broken HTTP with a problem.
+"""uvicorn's HTTP/1.1 protocol with four additions: it knows when a connection is truly idle, it
+bounds what it discards and what it takes as headers, it refuses broken HTTP with a problem, and it
+drops callers who take nothing of their answer.
 """
 
 import logging
@@ -26,6 +27,9 @@ class ServiceProtocol(HttpToolsProtocol):
     """
 
     cycle: RequestResponseCycle | None  # pyright: ignore[reportIncompatibleVariableOverride]
+    stall_seconds = 30.0
+    """A caller who takes nothing of its answer for so long is cut off."""
+
     _receiving = False
     _header_bytes = 0
     _discarded_bytes = 0
@@ -86,6 +90,21 @@ class ServiceProtocol(HttpToolsProtocol):
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
+
+    def pause_writing(self) -> None:
+        """Called when the caller takes its answer more slowly than it is made."""
+        super().pause_writing()
+        self._watch_reader(self.transport.get_write_buffer_size())
+
+    def _watch_reader(self, unsent: int) -> None:
+        self.loop.call_later(self.stall_seconds, self._check_reader, unsent)
+
+    def _check_reader(self, unsent_before: int) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if unsent >= unsent_before and self.flow.write_paused:
+            self.transport.abort()
+        elif self.flow.write_paused:
+            self._watch_reader(unsent)
 
     def _count_header_bytes(self, count: int) -> None:
         self._header_bytes += count

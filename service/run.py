@@ -40,9 +40,13 @@ class _Process:
         service = app.state.service
         assert isinstance(service, Service)
         self._service = service
+
+        class Protocol(ServiceProtocol):
+            stall_seconds = settings.request_timeout
+
         config = uvicorn.Config(
             app,
-            http=ServiceProtocol,
+            http=Protocol,
             ws="none",
             loop="uvloop",
             lifespan="on",
@@ -54,6 +58,7 @@ class _Process:
         self._server = Server(
             config,
             self._listener,
+            protocol=Protocol,
             on_drain=service.lifecycle.drain,
             num_unanswered=lambda: service.admission.reserved.requests,
             drain_seconds=settings.drain_seconds,

@@ -39,11 +39,13 @@ class Server(uvicorn.Server):
         config: uvicorn.Config,
         listener: socket.socket,
         *,
+        protocol: type[ServiceProtocol],
         on_drain: Callable[[], None],
         num_unanswered: Callable[[], int],
         drain_seconds: float,
     ) -> None:
         super().__init__(config)
+        self._protocol = protocol
         self._on_drain = on_drain
         self._num_unanswered = num_unanswered
         self._drain_seconds = drain_seconds
@@ -103,7 +105,7 @@ class Server(uvicorn.Server):
             await loop.connect_accepted_socket(self._new_protocol, connection)
 
     def _new_protocol(self) -> ServiceProtocol:
-        return ServiceProtocol(
+        return self._protocol(
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
 

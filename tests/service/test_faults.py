@@ -164,3 +164,19 @@ def test_work_that_does_not_fit_is_refused_before_its_pixels_are_read() -> None:
             )
             connection.settimeout(2)
             assert connection.recv(20).startswith(b"HTTP/1.1 413")
+
+
+def test_a_caller_who_does_not_take_its_answer_is_cut_off() -> None:
+    flags = ["--request-timeout", "0.5", "--tile-pixels", "100000000"]
+    with ServiceProcess(flags, "tests.service.fake_model") as service:
+        service.wait_ready()
+        grid = write_array(np.zeros((1, 600, 600), np.uint8))
+        with socket.create_connection(("127.0.0.1", service.port)) as connection:
+            connection.sendall(
+                b"POST /v1/decode HTTP/1.1\r\nHost: test\r\nContent-Type: application/x-npy\r\n"
+                b"Accept: application/x-npy\r\nContent-Length: %d\r\n\r\n" % len(grid) + grid
+            )
+            assert connection.recv(12) == b"HTTP/1.1 200"
+            _wait_for(service, 0, "vqtok_requests_in_work")
+            labels = {"route": "/v1/decode", "status": "499"}
+            _wait_for(service, 1, "vqtok_requests_total", **labels)
