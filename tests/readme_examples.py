@@ -5,23 +5,17 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.service.process import ROOT, ServiceProcess
+
 README = ROOT / "README.md"
 ADDRESS = "127.0.0.1:8000"
-READY_WITHIN_SECONDS = 60
 
 CONSOLE = re.compile(r"(?ms)^```console\n(.*?)^```$")
 COMMAND = re.compile(r"(?m)^\$ ((?:.*\\\n)*.*\n)((?:(?!\$ ).*\n)*)")
@@ -50,41 +44,15 @@ def examples(text: str) -> list[Example]:
     ]
 
 
-@contextmanager
-def running_service() -> Iterator[str]:
-    """The address (host:port) of a ready service on the shipped bundle."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-m", "service", "--port", str(port)], cwd=ROOT)
-    try:
-        deadline = time.monotonic() + READY_WITHIN_SECONDS
-        while not _is_ready(f"127.0.0.1:{port}"):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError("the service did not become ready")
-            time.sleep(0.1)
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-def _is_ready(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://{address}/health/ready", timeout=5) as answer:
-            return answer.status == 200
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-def printed_by(example: Example, address: str, folder: Path) -> str:
-    """What the example prints in `folder`, with a service at `address`.
+def printed_by(example: Example, service: ServiceProcess, folder: Path) -> str:
+    """What the example prints in `folder`, with `service` in place of the one it names.
 
     Raises:
         RuntimeError: it ends with an error; the message is what it said.
     """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    address = f"127.0.0.1:{service.port}"
     command = [part.replace(ADDRESS, address) for part in example.command]
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if result.returncode:
@@ -103,9 +71,10 @@ def lay_out(folder: Path) -> Path:
 def main() -> None:
     """Write into the README what its examples print."""
     text = README.read_text()
-    with running_service() as address, tempfile.TemporaryDirectory() as name:
+    with ServiceProcess([]) as service, tempfile.TemporaryDirectory() as name:
+        service.wait_ready()
         folder = lay_out(Path(name))
-        outputs = [(each.span, printed_by(each, address, folder)) for each in examples(text)]
+        outputs = [(each.span, printed_by(each, service, folder)) for each in examples(text)]
     for (start, end), output in sorted(outputs, reverse=True):
         text = text[:start] + output + text[end:]
     README.write_text(text)

@@ -6,22 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.readme_examples import (
-    README,
-    Example,
-    examples,
-    lay_out,
-    printed_by,
-    running_service,
-)
+from tests.readme_examples import README, Example, examples, lay_out, printed_by
+from tests.service.process import ServiceProcess
 
 EXAMPLES = examples(README.read_text())
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with running_service() as address:
-        yield address
+def service() -> Iterator[ServiceProcess]:
+    with ServiceProcess([]) as running:
+        yield running.wait_ready()
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +31,6 @@ def test_the_readme_shows_curl_the_command_line_and_python() -> None:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"line-{example.span[0]}")
 def test_an_example_prints_what_the_readme_shows(
-    example: Example, address: str, folder: Path
+    example: Example, service: ServiceProcess, folder: Path
 ) -> None:
-    assert printed_by(example, address, folder) == example.shown
+    assert printed_by(example, service, folder) == example.shown
