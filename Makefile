@@ -8,6 +8,8 @@ PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
 BUNDLE ?= bundles/cifar10-gmvq
+CONFIG ?= training/configs/cifar10-gmvq.toml
+RUN ?= runs/gmvq
 RUNTIME := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
 SERVE := .venv/serve
@@ -58,8 +60,8 @@ wheel: $(DEV_READY) ## Build the wheel of vqtok into dist/
 	@$(DEV)/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist
 
-train: $(DEV_READY) ## Show how to train, evaluate and export a tokenizer
-	@$(DEV)/bin/python -m training --help
+train: $(DEV_READY) ## Train CONFIG into the folder RUN, or go on with it
+	@$(DEV)/bin/python -m training train $(CONFIG) --output $(RUN)
 
 clean: ## Remove the environments and everything built or cached
 	rm -rf .venv dist build .pytest_cache .ruff_cache .import_linter_cache .hypothesis
