@@ -4,7 +4,7 @@ Everything here is blocking and belongs into the thread pool.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,15 +48,6 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a request asks for: chunks, and the images that are refused by their headers."""
-
-    num_items: int
-    chunks: list[Chunk]
-    errors: Mapping[int, VqtokError]
-
-
-@dataclass(frozen=True)
 class Loaded:
     """A chunk's pixels, uint8 (n, H', W', 3), for the images `indices`, the (H, W) that each is to
     return, and the images that did not decode.
@@ -66,6 +57,18 @@ class Loaded:
     rows: NDArray[np.uint8]
     sizes: list[Size]
     errors: Mapping[int, VqtokError] = field(default_factory=dict[int, VqtokError])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a request asks for: chunks, and the images that are refused by their headers. A small
+    request's only chunk is loaded already, which saves it a change of threads.
+    """
+
+    num_items: int
+    chunks: list[Chunk]
+    errors: Mapping[int, VqtokError]
+    loaded: Loaded | None = None
 
 
 def parse_images(media_type: str, content_type: str, body: bytes) -> Sequence[Source]:
@@ -108,6 +111,20 @@ def plan_images(sources: Sequence[Source], options: ImageOptions, work: Work) ->
                 raise errors[index] from error
     check_total(total, options.limits)
     return Plan(len(sources), _chunks(sources, planned, work), errors)
+
+
+def load_if_small(plan: Plan, options: ImageOptions, max_pixels: int) -> Plan:
+    """The same plan with its only chunk loaded, if it has one only and that is small.
+
+    Raises:
+        InvalidInput: as `load_chunk`.
+    """
+    if len(plan.chunks) != 1:
+        return plan
+    (chunk,) = plan.chunks
+    if len(chunk.indices) * chunk.shape[0] * chunk.shape[1] > max_pixels:
+        return plan
+    return replace(plan, loaded=load_chunk(chunk, options, plan.num_items))
 
 
 def planned_array(header: NpyHeader, options: ImageOptions) -> tuple[Size, int]:

@@ -11,6 +11,7 @@ from service.intake import (
     NPY,
     ImageOptions,
     Plan,
+    load_if_small,
     parse_images,
     plan_images,
     planned_array,
@@ -69,7 +70,7 @@ async def take_images(request: Request, job: Job, options: ImageOptions, *kinds:
     def plan() -> Plan:
         found = plan_images(parse_images(media_type, content_type, body), options, job.work)
         job.reserve_images(((c.shape, len(c.indices)) for c in found.chunks), *kinds)
-        return found
+        return load_if_small(found, options, job.service.settings.batch_pixels)
 
     with job.call.stage("decode"):
         return await job.service.pool.run(plan)
