@@ -33,6 +33,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     VQTOK_PORT=8000
 EXPOSE 8000
 USER 10001:10001
+# Another port is chosen with VQTOK_PORT rather than a flag, so that this asks the right one.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['VQTOK_PORT']), timeout=4); c.request('GET', '/health/ready'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["python", "-m", "service"]

@@ -5,9 +5,9 @@
 SHELL := /bin/sh
 
 PYTHON ?= python3
-HOST ?= 127.0.0.1
-PORT ?= 8000
-BUNDLE ?= bundles/cifar10-gmvq
+HOST ?= $(or $(VQTOK_HOST),127.0.0.1)
+PORT ?= $(or $(VQTOK_PORT),8000)
+BUNDLE ?= $(or $(VQTOK_BUNDLE),bundles/cifar10-gmvq)
 CONFIG ?= training/configs/cifar10-gmvq.toml
 RUN ?= runs/gmvq
 RUNTIME := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
@@ -43,7 +43,7 @@ check: $(DEV_READY) ## Check format, lint, types and the one-way rule between th
 	@$(DEV)/bin/ruff format --check --quiet .
 	@$(DEV)/bin/ruff check --quiet .
 	@$(DEV)/bin/pyright --pythonpath $(DEV)/bin/python
-	@$(DEV)/bin/lint-imports
+	@$(DEV)/bin/lint-imports --no-logo
 	@$(DEV)/bin/hadolint Dockerfile
 
 format: $(DEV_READY) ## Format the code and mend what the linter can
