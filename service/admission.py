@@ -12,6 +12,8 @@ from typing import Literal
 
 from vqtok.errors import Overloaded, TooLarge
 
+LEAST_RETRY_SECONDS = 0.01
+
 Refusal = Literal["slots", "bytes", "work", "too_large", "not_ready", "draining"]
 
 
@@ -82,7 +84,7 @@ class Admission:
             else:
                 self._requests += 1
                 self._bytes += wanted
-            retry_after = self._latency / limits.requests
+            retry_after = max(LEAST_RETRY_SECONDS, self._latency / limits.requests)
         if reason is not None:
             self._on_refusal(reason)
             raise Overloaded(_FULL[reason].format(limits=limits), retry_after)

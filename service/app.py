@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Future
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
@@ -27,7 +29,7 @@ from service.routes import ADMITTED_ROUTES, ROUTES, route_paths
 from service.settings import Settings
 from service.state import Service
 from vqtok import __version__
-from vqtok.errors import RuntimeUnavailable, VqtokError
+from vqtok.errors import BundleError, RuntimeUnavailable, VqtokError
 
 log = logging.getLogger(__name__)
 
@@ -127,15 +129,38 @@ async def _load(service: Service, open_model: OpenModel, on_fatal: Callable[[], 
         loop.call_soon_threadsafe(service.lifecycle.enter, phase)
 
     try:
-        model = await asyncio.to_thread(open_model, service.settings, service.metrics, report)
+        model = await _in_thread(lambda: open_model(service.settings, service.metrics, report))
     except VqtokError as error:
         service.lifecycle.failed(error)
         if isinstance(error, RuntimeUnavailable):
             on_fatal()
         return
+    # Whatever else a damaged file makes a library raise, the process must be able to say so.
+    except Exception as error:
+        log.exception("the bundle cannot be opened")
+        reason = f"{type(error).__name__}: {error}"
+        service.lifecycle.failed(
+            BundleError(f"{service.settings.bundle} cannot be opened ({reason}).")
+        )
+        return
     service.admission.set_runners(model.engine.num_runners)
     service.metrics.watch_queue(lambda: model.batcher.num_queued)
     service.lifecycle.became_ready(model)
+
+
+async def _in_thread(function: Callable[[], Model]) -> Model:
+    """As `asyncio.to_thread`, in a thread that nobody waits for when the process ends meanwhile."""
+    loop = asyncio.get_running_loop()
+    result: Future[Model] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - whoever awaits the result gets it
+            result.set_exception(error)
+
+    threading.Thread(target=run, name="opening", daemon=True).start()
+    return await asyncio.wrap_future(result, loop=loop)
 
 
 async def _vqtok_error(request: Request, error: Exception) -> Response:

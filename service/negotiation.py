@@ -50,8 +50,10 @@ def choose(
     best = max(offers, key=lambda offer: qualities[offer])
     if qualities[best] > 0:
         return best
-    asked = f"Accept: {header[:120]}" if header else "without Accept"
-    raise NotAcceptable(f"{what[:1].upper()}{what[1:]} ({asked}) is given as {', '.join(offers)}.")
+    raise NotAcceptable(
+        f"{what[:1].upper()}{what[1:]} can be sent as {', '.join(offers)}; name one of them in the "
+        f"header Accept, which says {(header or 'nothing')[:120]!r}."
+    )
 
 
 def _quality(offer: str, ranges: Sequence[MediaRange]) -> float:

@@ -21,9 +21,8 @@ class Query:
         self._values: dict[str, str] = {}
         for name, value in request.query_params.multi_items():
             if name not in names:
-                raise InvalidParameter(
-                    f"There is no parameter {name[:40]!r} here; there are {', '.join(names)}."
-                )
+                known = f"there are {', '.join(names)}" if names else "it takes none"
+                raise InvalidParameter(f"There is no parameter {name[:40]!r} here; {known}.")
             if name in self._values:
                 raise InvalidParameter(f"The parameter {name} is given twice.")
             self._values[name] = value

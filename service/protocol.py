@@ -40,6 +40,11 @@ class ServiceProtocol(HttpToolsProtocol):
         return not (self._receiving or self._is_answering or self.pipeline or self._has_unread())
 
     @property
+    def has_unsent(self) -> bool:
+        """A part of an answer waits for its caller to take it."""
+        return self.transport.get_write_buffer_size() > 0
+
+    @property
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 

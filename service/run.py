@@ -2,6 +2,8 @@
 
 import logging
 import os
+import threading
+import time
 
 import uvicorn
 
@@ -14,6 +16,8 @@ from service.settings import Settings
 from service.state import Service
 
 log = logging.getLogger(__name__)
+
+THREAD_SECONDS = 0.5
 
 
 def run(settings: Settings, open_model: OpenModel = open_model) -> int:
@@ -68,17 +72,25 @@ class _Process:
         host, port = self._listener.getsockname()[:2]
         log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
         self._server.run()
-        log.info(
-            "ended, admitted=%d cut=%d",
-            self._service.metrics.admitted_count(),
-            self._server.num_cut,
-        )
-        if self._server.num_cut:
-            # A thread that still works on what was cut would keep the process alive.
-            logging.shutdown()
-            os._exit(1)
-        return 1 if self._is_fatal else 0
+        admitted = self._service.metrics.admitted_count()
+        log.info("ended, admitted=%d cut=%d", admitted, self._server.num_cut)
+        status = 1 if self._is_fatal or self._server.num_cut else 0
+        _leave_threads_behind(status)
+        return status
 
     def _stop(self) -> None:
         self._is_fatal = True
         self._server.should_exit = True
+
+
+def _leave_threads_behind(status: int) -> None:
+    """End the process now if a thread is still at something that nobody waits for: opening a
+    bundle, or an image of a request that was cut off.
+    """
+    ends_at = time.monotonic() + THREAD_SECONDS
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread():
+            thread.join(max(0.0, ends_at - time.monotonic()))
+            if thread.is_alive():
+                logging.shutdown()
+                os._exit(status)

@@ -80,15 +80,13 @@ class Server(uvicorn.Server):
         log.info("draining, %d requests in work", self._num_unanswered())
         await _until(lambda: not self._num_unanswered() or self._is_over(ends_at))
         await self._close_listener()
-        # What came late is answered in this time; a caller who never completes its request is not
-        # waited for any longer.
-        lingers_until = min(ends_at, time.monotonic() + LINGER_SECONDS)
-        await self._close_connections(lingers_until if not self._num_unanswered() else ends_at)
+        await self._close_connections(ends_at)
         self.num_cut = self._num_unanswered()
         if self.num_cut:
             log.error("cut off %d requests (drain_seconds)", self.num_cut)
         await self._abort_connections()
-        await self.lifespan.shutdown()
+        if not self.num_cut:
+            await self.lifespan.shutdown()
 
     def _is_over(self, ends_at: float) -> bool:
         return self.force_exit or time.monotonic() >= ends_at
@@ -109,12 +107,18 @@ class Server(uvicorn.Server):
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
 
-    async def _close_connections(self, until: float) -> None:
+    async def _close_connections(self, ends_at: float) -> None:
         # First the loop reads what has already arrived, so that it is answered.
         await asyncio.sleep(POLL_SECONDS)
-        while self._connections() and not self._is_over(until):
+        lingers_until = time.monotonic() + LINGER_SECONDS
+        while self._connections() and not self._is_over(ends_at):
             for connection in self._connections():
                 connection.close_if_idle()
+            # A caller who never completes its request is not waited for; one who has not taken all
+            # of its answer is.
+            is_answering = any(connection.has_unsent for connection in self._connections())
+            if time.monotonic() > lingers_until and not (is_answering or self._num_unanswered()):
+                break
             await asyncio.sleep(POLL_SECONDS)
 
     async def _abort_connections(self) -> None:

@@ -97,7 +97,8 @@ def choose_tokens(request: Request) -> WireFormat:
         NotAcceptable: naming those there are.
     """
     accept = request.headers.get("accept")
-    what = f"tokens ({BITSTREAM} is not offered yet)" if BITSTREAM in (accept or "") else "tokens"
+    is_bitstream = BITSTREAM in (accept or "").lower()
+    what = f"{BITSTREAM} is not offered yet: tokens" if is_bitstream else "tokens"
     return WIRE_FORMATS[choose(accept, tuple(WIRE_FORMATS), what=what)]
 
 

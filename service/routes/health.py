@@ -13,14 +13,16 @@ from vqtok.errors import Draining, NotReady
 
 router = APIRouter()
 
+PROBE_METHODS = ["GET", "HEAD"]
 
-@router.get("/health/live", tags=["operation"])
+
+@router.api_route("/health/live", methods=PROBE_METHODS)
 async def live(request: Request) -> Response:
     """200 as long as the process answers at all."""
     return Response(b'{"status":"live"}', media_type="application/json")
 
 
-@router.get("/health/ready", tags=["operation"])
+@router.api_route("/health/ready", methods=PROBE_METHODS)
 async def ready(request: Request) -> Response:
     """200 when requests are taken; 503 with the phase while not, and the reason if never."""
     lifecycle = service_of(request).lifecycle
@@ -37,7 +39,7 @@ async def ready(request: Request) -> Response:
     return Response(orjson.dumps(document), media_type="application/json")
 
 
-@router.get("/metrics", tags=["operation"])
+@router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """The metrics, as Prometheus reads them."""
     service = service_of(request)

@@ -34,7 +34,7 @@ PARAMETERS = ("model", "quality")
 OPTIONS = ("n", "seed", "temperature")
 LEARNED_PRIOR_OPTIONS = ("label", "cfg_scale", "top_k", "top_p", "grid", "tokens", "mask")
 PRIOR = "position-table"
-LARGEST_SEED = 2**64 - 1
+LARGEST_NUMBER = 2**64 - 1
 RANDOM_SEED_BITS = 32
 
 
@@ -94,18 +94,18 @@ async def _read_options(request: Request) -> SampleOptions:
             )
     only_known(document, OPTIONS, "The body")
     options = SampleOptions(
-        n=_whole(document, "n", 1, 2**31, 1),
-        seed=_whole(document, "seed", 0, LARGEST_SEED, secrets.randbits(RANDOM_SEED_BITS)),
+        n=_whole(document, "n", 1, 1),
+        seed=_whole(document, "seed", 0, secrets.randbits(RANDOM_SEED_BITS)),
         temperature=_temperature(document),
     )
     check_count(options.n, service_of(request).settings.max_items)
     return options
 
 
-def _whole(document: JsonObject, name: str, low: int, high: int, default: int) -> int:
+def _whole(document: JsonObject, name: str, low: int, default: int) -> int:
     value: Any = document.get(name, default)
-    if type(value) is not int or not low <= value <= high:
-        raise InvalidParameter(f"{name} is a whole number in {low} .. {high}.")
+    if type(value) is not int or not low <= value <= LARGEST_NUMBER:
+        raise InvalidParameter(f"{name} is a whole number from {low}, of at most 64 bits.")
     return value
 
 
