@@ -40,7 +40,7 @@ class Job:
     def of(request: Request, model: Model, *, per_item: bool = False) -> "Job":
         """The job of a request."""
         service, call = service_of(request), call_of(request)
-        work = Work(model, call, service.settings.tile_pixels)
+        work = Work(model, service.pool, call, service.settings.tile_pixels)
         return Job(service, model, call, work, per_item)
 
     def reserve(self, **amounts: int) -> None:

@@ -12,6 +12,7 @@ from service.batcher import Answer, Entry, Row
 from service.call import Call
 from service.fair_queue import Flow
 from service.model import Model
+from service.pool import Pool
 from vqtok.errors import TooLarge, VqtokError
 from vqtok.runtime.tiles import Tile, paste, pixels_of, plan_decode, plan_encode
 
@@ -33,8 +34,9 @@ async def gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, ResultT]]) -
 class Work:
     """The queued work of one request. Its entries take turns with those of other requests."""
 
-    def __init__(self, model: Model, call: Call, tile_pixels: int) -> None:
+    def __init__(self, model: Model, pool: Pool, call: Call, tile_pixels: int) -> None:
         self._model = model
+        self._pool = pool
         self._call = call
         self._tile_pixels = tile_pixels
         self._flow: Flow[Entry] = Flow()
@@ -99,17 +101,7 @@ class Work:
         answers = await gather_or_cancel(
             self._submit(kind, item[tile.source][None]) for tile in tiles
         )
-        wholes: list[NDArray[Any]] = []
-        rows, columns = (axis.stop for axis in tiles[-1].target)
-        for tile, answer in zip(tiles, answers, strict=True):
-            parts = answer.rows[0]
-            if isinstance(parts, VqtokError):
-                return parts
-            if not wholes:
-                wholes = [np.empty((rows, columns, *p.shape[2:]), p.dtype) for p in parts]
-            for whole, part in zip(wholes, parts, strict=True):
-                paste(whole, part, tile)
-        return tuple(wholes)
+        return await self._pool.run(_put_together, tiles, [each.rows[0] for each in answers])
 
     async def _submit(self, kind: str, rows: NDArray[Any]) -> Answer:
         if self._first_submitted is None:
@@ -119,3 +111,16 @@ class Work:
             self._first_started = answer.started
         self._last_finished = time.monotonic()
         return answer
+
+
+def _put_together(tiles: Sequence[Tile], rows: Sequence[Row]) -> Row:
+    wholes: list[NDArray[Any]] = []
+    height, width = (axis.stop for axis in tiles[-1].target)
+    for tile, parts in zip(tiles, rows, strict=True):
+        if isinstance(parts, VqtokError):
+            return parts
+        if not wholes:
+            wholes = [np.empty((height, width, *p.shape[2:]), p.dtype) for p in parts]
+        for whole, part in zip(wholes, parts, strict=True):
+            paste(whole, part, tile)
+    return tuple(wholes)

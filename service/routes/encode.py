@@ -58,16 +58,17 @@ async def encode(request: Request) -> Response:
     plan = await take_images(request, job, options, "encode")
     results = await job.encode_chunks(plan, options, _finish)
 
-    def serialise() -> bytes:
-        done = [each for each in results if isinstance(each, Encoded)]
-        for each in done:
-            model.usage.add(each.tokens, each.margins)
-        service.metrics.images.labels("encode").inc(len(done))
-        return wire.encode_tokens(batch, writing)
+    def serialise() -> Response:
+        for each in results:
+            if isinstance(each, Encoded):
+                model.usage.add(each.tokens, each.margins)
+        batch = token_batch(model.manifest, options.preprocess, results)
+        return tokens_response(batch, wire, writing)
 
-    batch = token_batch(model.manifest, options.preprocess, results)
-    body = await serialised(job, serialise)
-    return tokens_response(body, wire, batch)
+    response = await serialised(job, serialise)
+    count = sum(isinstance(each, Encoded) for each in results)
+    service.metrics.images.labels("encode").inc(count)
+    return response
 
 
 async def _finish(loaded: Loaded, rows: list[Row]) -> Sequence[Encoded | VqtokError]:
@@ -122,11 +123,17 @@ def _item(result: Encoded | VqtokError, dtype: np.dtype[Any]) -> ImageTokens | I
     return ImageTokens(result.tokens.astype(dtype), result.size, result.margins)
 
 
-def tokens_response(body: bytes, wire: WireFormat, batch: TokenBatch) -> Response:
-    """An answer of tokens; where the format cannot say the pictures' size, a header does."""
+def tokens_response(batch: TokenBatch, wire: WireFormat, options: EncodeOptions) -> Response:
+    """An answer of tokens; where the format cannot say the pictures' size, a header does.
+
+    Raises:
+        NotAcceptable: the format cannot carry this batch.
+        InvalidParameter: the dtype cannot hold its tokens.
+    """
     headers: dict[str, str] = {}
     if not wire.carries_ids:
         size = common_size(batch)
         if size is not None:
             headers["Vqtok-Image-Size"] = format_size(size)
+    body = wire.encode_tokens(batch, options)
     return Response(body, media_type=wire.media_type, headers=headers)

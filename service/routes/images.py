@@ -1,6 +1,7 @@
 """What encode and reconstruct share: images of a request, read, planned and paid for."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from starlette.requests import Request
 
@@ -23,6 +24,8 @@ from vqtok.errors import NotAcceptable
 from vqtok.images import PREPROCESS, ImageLimits
 from vqtok.manifest import Manifest
 from vqtok.wire import npy_header
+
+ResultT = TypeVar("ResultT")
 
 ON_ERROR = ("fail", "item")
 PREFIX_BYTES = 4096
@@ -89,11 +92,8 @@ def _array_gate(job: Job, options: ImageOptions, kinds: tuple[str, ...]) -> OnPr
     return look
 
 
-Serialise = Callable[[], bytes]
-
-
-async def serialised(job: Job, serialise: Serialise) -> bytes:
-    """The answer's body, made in the pool; the last stage of a request."""
+async def serialised(job: Job, serialise: Callable[[], ResultT]) -> ResultT:
+    """The answer or its body, made in the pool; the last stage of a request."""
     job.work.note_times()
     with job.call.stage("serialize"):
         return await job.service.pool.run(serialise)

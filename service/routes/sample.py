@@ -85,6 +85,13 @@ async def _read_options(request: Request) -> SampleOptions:
     if not (is_empty and "transfer-encoding" not in request.headers):
         media_type_of(request, (JSON,), default=JSON)
     body = await read_body(request)
+    service = service_of(request)
+    options = await service.pool.run(_parse_options, body)
+    check_count(options.n, service.settings.max_items)
+    return options
+
+
+def _parse_options(body: bytes) -> SampleOptions:
     document = parse_object(body) if body.strip() else {}
     for name in document:
         if name in LEARNED_PRIOR_OPTIONS:
@@ -93,13 +100,11 @@ async def _read_options(request: Request) -> SampleOptions:
                 f"each code stands at each position ({PRIOR}). Leave {name} out."
             )
     only_known(document, OPTIONS, "The body")
-    options = SampleOptions(
+    return SampleOptions(
         n=_whole(document, "n", 1, 1),
         seed=_whole(document, "seed", 0, secrets.randbits(RANDOM_SEED_BITS)),
         temperature=_temperature(document),
     )
-    check_count(options.n, service_of(request).settings.max_items)
-    return options
 
 
 def _whole(document: JsonObject, name: str, low: int, default: int) -> int:

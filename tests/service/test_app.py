@@ -1,0 +1,140 @@
+"""The app in this process, for what needs a model made to measure or a defect of our own."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from fastapi import FastAPI
+
+from service.app import create_app
+from service.model import batch_limit
+from service.settings import Settings
+from tests.service.fake_model import open_fake
+from tests.service.load import png
+from vqtok.runtime.fake import FakeEngine, fake_manifest
+from vqtok.wire.npy_format import write_array
+
+NPY = {"Content-Type": "application/x-npy"}
+
+
+@asynccontextmanager
+async def _running(app: FastAPI) -> AsyncGenerator[httpx.AsyncClient]:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client,
+    ):
+        while (await client.get("/health/ready")).status_code != 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        yield client
+
+
+def _run(app: FastAPI, test: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> None:
+    async def run() -> None:
+        async with _running(app) as client:
+            await test(client)
+
+    asyncio.run(run())
+
+
+def test_a_defect_of_ours_is_a_problem_with_its_request_id_and_stands_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = create_app(Settings(), open_fake())
+
+    async def broken() -> None:
+        raise RuntimeError("our own fault")
+
+    app.add_api_route("/broken", broken)
+
+    async def test(client: httpx.AsyncClient) -> None:
+        with caplog.at_level(logging.ERROR):
+            answer = await client.get("/broken", headers={"X-Request-Id": "job-1"})
+        assert answer.status_code == 500
+        assert answer.json()["code"] == "internal_error"
+        assert answer.json()["request_id"] == answer.headers["x-request-id"] == "job-1"
+        assert "our own fault" not in answer.text
+        assert "our own fault" in caplog.text
+        assert "request_id=job-1" in caplog.text
+
+    _run(app, test)
+
+
+def test_a_model_that_cannot_run_in_tiles_refuses_what_would_need_them() -> None:
+    app = create_app(Settings(tile_pixels=1024), open_fake(requires={"tileable": False}))
+
+    async def test(client: httpx.AsyncClient) -> None:
+        small = write_array(np.zeros((1, 32, 32, 3), np.uint8))
+        assert (await client.post("/v1/encode", content=small, headers=NPY)).status_code == 200
+        large = write_array(np.zeros((1, 32, 36, 3), np.uint8))
+        refused = await client.post("/v1/encode", content=large, headers=NPY)
+        assert (refused.status_code, refused.json()["setting"]) == (413, "tile_pixels")
+        grid = write_array(np.zeros((1, 8, 9), np.uint8))
+        refused = await client.post("/v1/decode", content=grid, headers=NPY)
+        assert (refused.status_code, refused.json()["setting"]) == (413, "tile_pixels")
+
+    _run(app, test)
+
+
+def test_statistics_say_how_many_tokens_stand_behind_them() -> None:
+    async def test(client: httpx.AsyncClient) -> None:
+        empty = (await client.get("/v1/codebook/stats")).json()["observed"]
+        assert (empty[0]["num_tokens"], empty[0]["perplexity"]) == (0, None)
+        headers = {"Content-Type": "image/png"}
+        for seed in range(3):
+            await client.post("/v1/encode", content=png(seed), headers=headers)
+        await client.post("/v1/reconstruct", content=png(3), headers=headers)
+        stats = (await client.get("/v1/codebook/stats")).json()
+        (observed,) = stats["observed"]
+        assert observed["num_tokens"] == 4 * 16
+        assert 1 < observed["perplexity"] <= observed["used_codes"]
+        assert observed["dead_codes"] == 256 - observed["used_codes"]
+        assert stats["training"][0]["num_tokens"] == 256
+        assert sum(stats["margins"]["counts"]) == 4 * 16
+        assert stats["drift"] is None
+        assert stats["drift_reason"]
+        assert stats["distances"][0]["nearest_min"] > 0
+
+    _run(create_app(Settings(), open_fake()), test)
+
+
+def test_metrics_can_be_switched_off() -> None:
+    async def test(client: httpx.AsyncClient) -> None:
+        assert (await client.get("/metrics")).status_code == 404
+
+    _run(create_app(Settings(metrics=False), open_fake()), test)
+
+
+def test_two_apps_share_nothing() -> None:
+    async def run() -> None:
+        apps = [create_app(Settings(), open_fake(name=name)) for name in ("one", "two")]
+        async with _running(apps[0]) as first, _running(apps[1]) as second:
+            answer = await first.post("/v1/sample")
+            assert answer.headers["vqtok-model"] == "one@1"
+            assert (await second.get("/health/live")).headers["vqtok-model"] == "two@1"
+            other = (await second.get("/metrics")).text
+            assert 'vqtok_requests_total{route="/v1/sample",status="200"}' not in other
+
+    asyncio.run(run())
+
+
+def test_batches_are_small_on_cpu_and_what_warm_up_proved_on_a_gpu() -> None:
+    manifest = fake_manifest()
+    on_cpu = FakeEngine(manifest, max_batch_images=8)
+    limit = batch_limit(on_cpu, manifest, batch_pixels=1024)
+    assert limit("encode", (16, 16, 3)) == 4
+    assert limit("decode", (4, 4)) == 4
+    assert limit("encode", (4, 4, 3)) == 8
+    assert limit("encode", (512, 512, 3)) == 1
+
+    class OnGpu(FakeEngine):
+        device = "cuda"
+
+    on_gpu = OnGpu(manifest, max_batch_images=64)
+    limit = batch_limit(on_gpu, manifest, batch_pixels=1024)
+    assert limit("encode", (16, 16, 3)) == 64
+    assert limit("encode", (32, 32, 3)) == 16
