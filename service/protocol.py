@@ -4,9 +4,9 @@ drops callers who take nothing of their answer.
 """
 
 import logging
-import select
 import socket
 from http import HTTPStatus
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -35,11 +35,6 @@ class ServiceProtocol(HttpToolsProtocol):
     _discarded_bytes = 0
 
     @property
-    def is_idle(self) -> bool:
-        """Nothing of a request is being received, worked on, answered, or waiting in the socket."""
-        return not (self._receiving or self._is_answering or self.pipeline or self._has_unread())
-
-    @property
     def has_unsent(self) -> bool:
         """A part of an answer waits for its caller to take it."""
         return self.transport.get_write_buffer_size() > 0
@@ -49,8 +44,13 @@ class ServiceProtocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def close_if_idle(self) -> None:
-        """Close an idle connection, so that its caller sees the end before it sends anything."""
-        if not self.transport.is_closing() and self.is_idle:
+        """Close the connection if nothing of a request is being received, worked on, answered, or
+        waiting in the socket, so that its caller sees the end before it sends anything.
+        """
+        is_busy = self._receiving or self._is_answering or self.pipeline
+        if self.transport.is_closing() or is_busy:
+            return
+        if _end_unless_readable(self.transport.get_extra_info("socket")):
             self.transport.close()
 
     def abort(self) -> None:
@@ -116,10 +116,24 @@ class ServiceProtocol(HttpToolsProtocol):
         if self._header_bytes > MAX_HEADER_BYTES:
             raise ValueError("headers too large")
 
-    def _has_unread(self) -> bool:
-        sock: socket.socket | None = self.transport.get_extra_info("socket")
-        if sock is None or sock.fileno() < 0:
-            return False
-        poll = select.poll()
-        poll.register(sock.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+
+def _end_unless_readable(transport_socket: Any) -> bool:
+    """Send the end of the stream if the kernel holds nothing to read; whether it did.
+
+    To leave that to the transport would be later by a turn of the event loop, and what arrives in
+    between would be lost.
+    """
+    view = socket.socket(
+        transport_socket.family, socket.SOCK_STREAM, fileno=transport_socket.fileno()
+    )
+    try:
+        view.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        view.shutdown(socket.SHUT_WR)
+        return True
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        view.detach()

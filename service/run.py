@@ -8,10 +8,11 @@ import time
 import uvicorn
 
 from service.app import OpenModel, create_app
+from service.listener import listen
 from service.logs import configure_logs
 from service.model import open_model
 from service.protocol import ServiceProtocol
-from service.server import Server, listen
+from service.server import Server
 from service.settings import Settings
 from service.state import Service
 

@@ -17,6 +17,7 @@ from types import FrameType
 
 import uvicorn
 
+from service.listener import HANDSHAKE_SECONDS, accept_all, begin_no_handshakes
 from service.protocol import ServiceProtocol
 
 log = logging.getLogger(__name__)
@@ -92,11 +93,13 @@ class Server(uvicorn.Server):
         return self.force_exit or time.monotonic() >= ends_at
 
     async def _close_listener(self) -> None:
+        begin_no_handshakes(self._listener)
+        await asyncio.sleep(HANDSHAKE_SECONDS)
         for server in self.servers:
             server.close()
         self._given.close()
         # No await from here to the last close: a connection made in between would be lost.
-        waiting = _accept_all(self._listener)
+        waiting = accept_all(self._listener)
         self._listener.close()
         loop = asyncio.get_running_loop()
         for connection in waiting:
@@ -137,25 +140,3 @@ class Server(uvicorn.Server):
 async def _until(condition: Callable[[], bool]) -> None:
     while not condition():  # noqa: ASYNC110 - what is waited for has no event
         await asyncio.sleep(POLL_SECONDS)
-
-
-def _accept_all(listener: socket.socket) -> list[socket.socket]:
-    """Connections that the kernel has completed and nobody has taken."""
-    waiting: list[socket.socket] = []
-    listener.setblocking(False)
-    with contextlib.suppress(OSError):
-        while True:
-            connection, _ = listener.accept()
-            connection.setblocking(False)
-            waiting.append(connection)
-    return waiting
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket.
-
-    Raises:
-        OSError: the address cannot be bound.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=2048)
