@@ -186,6 +186,8 @@ def _metavar(field: FieldInfo) -> str:
         return "|".join(allowed)
     if field.annotation is bool:
         return "true|false"
+    if field.default == ():
+        return "HxW,HxW"
     return "N" if "int" in str(field.annotation) or "float" in str(field.annotation) else "TEXT"
 
 
