@@ -13,7 +13,7 @@ from models.randomness import Progress
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What a model is, without its weights: `method` names the quantizer, `quantizer` holds its options."""
+    """What a model is, without weights: `method` names the quantizer, `quantizer` its options."""
 
     method: str
     quantizer: Mapping[str, Any]

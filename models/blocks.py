@@ -10,14 +10,14 @@ Norm = Literal["batch", "none"]
 def conv_norm(
     channels_in: int, channels_out: int, kernel: int, norm: Norm, stride: int = 1
 ) -> nn.Sequential:
-    """A convolution that keeps (stride 1) or divides (stride 2, kernel 4) the size, and its normalisation."""
+    """A convolution that keeps (stride 1) or halves (stride 2, kernel 4) the size, and its norm."""
     padding = (kernel - stride + 1) // 2
     conv = nn.Conv2d(channels_in, channels_out, kernel, stride, padding, bias=norm == "none")
     return nn.Sequential(conv, nn.BatchNorm2d(channels_out) if norm == "batch" else nn.Identity())
 
 
 class ResidualBlock(nn.Module):
-    """x + f(x), f = ReLU, 3 x 3, norm, ReLU, 1 x 1, norm (the block of SQ-VAE, Takida et al. 2022)."""
+    """x + f(x), f = ReLU, 3 x 3, norm, ReLU, 1 x 1, norm (as in SQ-VAE, Takida et al. 2022)."""
 
     def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
@@ -35,8 +35,9 @@ class ResidualBlock(nn.Module):
 class Upsample(nn.Module):
     """Twice the size by sub-pixel convolution (Shi et al. 2016).
 
-    Transposed convolutions weave a grid into flat areas (Odena et al. 2016); the four sub-pixels here start out equal
-    (Aitken et al. 2017), so that the untrained layer is a nearest-neighbour enlargement.
+    Transposed convolutions weave a grid into flat areas (Odena et al. 2016); the four sub-pixels
+    here start out equal (Aitken et al. 2017), so that the untrained layer is a nearest-neighbour
+    enlargement.
     """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:

@@ -1,4 +1,4 @@
-"""Encoder and decoder: fully convolutional, so that any height and width that are multiples of the factor will do."""
+"""Encoder and decoder, fully convolutional: any multiple of the factor will do as H and W."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,10 @@ from models.blocks import Norm, ResidualBlock, Upsample, conv_norm
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """width: channels on the grid. num_blocks: residual blocks on each side. factor: pixels per grid cell and side, a power of 2."""
+    """width: channels on the grid. num_blocks: residual blocks on each side.
+
+    factor: pixels per grid cell and side, a power of 2.
+    """
 
     width: int = 64
     num_blocks: int = 2
@@ -31,15 +34,15 @@ class NetworkSettings:
         return int(math.log2(self.factor))
 
     def channels(self, scale: int) -> int:
-        """Channels after `scale` halvings: half the width at first, the whole width from the second on."""
+        """Channels after `scale` halvings: half the width, from the second halving on all of it."""
         return self.width // 2 if scale < min(2, self.num_scales) else self.width
 
 
 class Encoder(nn.Module):
     """Pixels (B, 3, H, W) in [0, 1] -> head (B, head_channels, H/f, W/f).
 
-    Halvings by 4 x 4 convolutions, a 3 x 3, residual blocks on the grid, a 1 x 1 head: the encoder of SQ-VAE (Takida et al.
-    2022), which most comparisons on CIFAR-10 use.
+    Halvings by 4 x 4 convolutions, a 3 x 3, residual blocks on the grid, a 1 x 1 head: the encoder
+    of SQ-VAE (Takida et al. 2022), which most comparisons on CIFAR-10 use.
     """
 
     def __init__(self, settings: NetworkSettings, head_channels: int) -> None:
@@ -58,19 +61,22 @@ class Encoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         features = self.body(2.0 * pixels - 1.0)
-        # bfloat16 would round z_e to 8 bits, and evaluation would see other vectors than training did.
+        # bfloat16 would round z_e to 8 bits: evaluation would see other vectors than training.
         with torch.autocast(pixels.device.type, enabled=False):
             return self.head(features.to(self.head.weight.dtype))
 
     @property
     def halo(self) -> int:
-        """Pixels beyond a cell's own that its token depends on, each side, rounded up to whole cells."""
+        """Pixels beyond a cell's own that its token depends on, each side, in whole cells."""
         factor, blocks = self.settings.factor, self.settings.num_blocks
         return factor + factor * (1 + blocks)
 
 
 class Decoder(nn.Module):
-    """z_q (B, D, h, w) -> pixels (B, 3, h f, w f), near [0, 1] and not clipped: the loss wants the gradient outside."""
+    """z_q (B, D, h, w) -> pixels (B, 3, h f, w f), near [0, 1].
+
+    They are not clipped: the loss wants the gradient outside.
+    """
 
     def __init__(self, settings: NetworkSettings, code_dim: int) -> None:
         super().__init__()

@@ -1,8 +1,9 @@
 """Noise that is a function of (seed, step, sample index) and of nothing else.
 
-A generator has a state, and a state depends on how many draws came before: on the batch order, the number of workers
-or devices, the chunk size. Counter-based noise has none (Salmon et al. 2011, "Parallel random numbers: as easy as
-1, 2, 3"): a resumed run, or the same batch spread over several devices, sees the same numbers.
+A generator has a state, and a state depends on how many draws came before: on the batch order, the
+number of workers or devices, the chunk size. Counter-based noise has none (Salmon et al. 2011,
+"Parallel random numbers: as easy as 1, 2, 3"): a resumed run, or the same batch spread over several
+devices, sees the same numbers.
 """
 
 from typing import NamedTuple
@@ -35,11 +36,12 @@ def _xorshift_(x: Tensor, bits: int, scratch: Tensor) -> None:
 
 
 def _uniform(counter: Tensor, key_a: Tensor, key_b: Tensor) -> Tensor:
-    """Hash int32 counters under two int32 keys to floats in (0, 1), 23 bits each: with the added half the most
-    that float32 holds, so that neither 0 nor 1 occurs.
+    """Hash int32 counters under two int32 keys to floats in (0, 1), 23 bits each.
 
-    Xorshift-multiply rounds with the constants of Wellons' "lowbias32"; the second key enters between the rounds, so
-    that two samples never read the same sequence at different offsets.
+    With the added half that is the most that float32 holds, so that neither 0 nor 1 occurs.
+
+    Xorshift-multiply rounds with the constants of Wellons' "lowbias32"; the second key enters
+    between the rounds, so that two samples never read the same sequence at different offsets.
     """
     x = counter ^ key_a
     scratch = torch.empty_like(x)
@@ -55,8 +57,8 @@ def _uniform(counter: Tensor, key_a: Tensor, key_b: Tensor) -> Tensor:
 class Noise(NamedTuple):
     """The noise of one batch in one step.
 
-    `sample_indices` is (B,) int64: the place of each sample in the data set, not in the batch. `step` is the training
-    step, or `INITIALISATION_STEP`.
+    `sample_indices` is (B,) int64: the place of each sample in the data set, not in the batch.
+    `step` is the training step, or `INITIALISATION_STEP`.
     """
 
     seed: int
@@ -102,7 +104,7 @@ class Noise(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Where training stands: step `step` of `num_steps` (0 <= step < num_steps), and the noise of this batch."""
+    """Step `step` of `num_steps`, 0 <= step < num_steps, and the noise of this batch."""
 
     step: int
     num_steps: int

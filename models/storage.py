@@ -1,4 +1,4 @@
-"""A model's weights and settings in a folder: `model.safetensors` and the `[model]` table of `config.toml`."""
+"""A model in a folder: weights in `model.safetensors`, settings in `[model]` of `config.toml`."""
 
 import tomllib
 from collections.abc import Mapping
@@ -35,9 +35,9 @@ def weights_bytes(model: Autoencoder) -> bytes:
 
 
 def load(folder: str | Path) -> Autoencoder:
-    """The model of a bundle or a run's folder, in evaluation mode, to fine-tune or to backpropagate through.
+    """The model of a bundle or a run's folder, in evaluation mode: to fine-tune, to backpropagate.
 
-    Raises FileNotFoundError when a file is missing, ValueError when settings and weights do not fit.
+    Raises FileNotFoundError when a file is missing, ValueError when settings and weights differ.
     """
     folder = Path(folder)
     with (folder / SETTINGS_FILE).open("rb") as file:

@@ -1,1 +1,4 @@
-"""Training of tokenizers: data, objectives, loop, evaluation, export. `python -m training --help`."""
+"""Training of tokenizers: data, objectives, loop, evaluation, export.
+
+`python -m training --help`.
+"""

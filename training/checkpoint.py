@@ -14,7 +14,7 @@ CHECKPOINT_FILE = "checkpoint.pt"
 
 @dataclass
 class RunState:
-    """step: how many are done. seconds: spent on them. history: one entry a validation, oldest first."""
+    """step: how many are done. seconds: spent on them. history: one entry a validation."""
 
     step: int = 0
     seconds: float = 0.0
@@ -24,7 +24,7 @@ class RunState:
 def save_checkpoint(
     folder: Path, state: RunState, modules: dict[str, Any], settings: dict[str, Any]
 ) -> None:
-    """Write the state dicts of `modules` and the run's state; a crash leaves the old file or the new one."""
+    """Write the state dicts of `modules` and the run's state, whole or not at all."""
     path = folder / CHECKPOINT_FILE
     content = {
         "settings": settings,
@@ -40,7 +40,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(folder: Path, modules: dict[str, Any], settings: dict[str, Any]) -> RunState:
-    """Restore `modules` from the folder and give the run's state; a fresh state where there is none.
+    """Restore `modules` from the folder and give the run's state, a fresh one if there is none.
 
     Raises SettingsError when the checkpoint was made with other settings.
     """
@@ -51,8 +51,8 @@ def load_checkpoint(folder: Path, modules: dict[str, Any], settings: dict[str, A
     changed = sorted(_differences(content["settings"], settings))
     if changed:
         raise SettingsError(
-            f"{path} was made with other settings ({', '.join(changed)}); choose another folder, or pass --fresh to start "
-            "anew in this one"
+            f"{path} was made with other settings ({', '.join(changed)}); choose another folder, "
+            "or pass --fresh to start anew in this one"
         )
     for name, module in modules.items():
         module.load_state_dict(content["modules"][name])

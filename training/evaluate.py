@@ -25,7 +25,7 @@ def _plain(items: Iterator[Any], total: int) -> Iterator[Any]:
 def evaluate_model(
     model: Autoencoder, images: Part, progressed: Progressed = _plain
 ) -> dict[str, float]:
-    """MSE, PSNR, SSIM on [0, 1], hard and soft usage of a PyTorch model; leaves it in the mode it was in."""
+    """MSE, PSNR, SSIM on [0, 1], hard and soft usage of a PyTorch model; its mode is restored."""
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     errors, usage = Reconstructions(), Usage(model.quantizer.codebook_size)

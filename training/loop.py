@@ -26,11 +26,11 @@ LOG_EVERY = 50
 
 
 class Trainer:
-    """One run: `folder` receives the checkpoint and the TensorBoard log, and is continued from where it stands."""
+    """One run. `folder` receives checkpoint and TensorBoard log; a checkpoint there goes on."""
 
     def __init__(self, settings: RunSettings, splits: Splits, folder: Path) -> None:
-        # Softmaxes over many codes are full of denormals, which cost a CPU several times the normal time; the flag is
-        # inherited by threads that start later.
+        # Softmaxes over many codes are full of denormals, which cost a CPU several times the normal
+        # time; the flag is inherited by threads that start later.
         torch.set_flush_denormal(True)
         torch.manual_seed(settings.seed)
         self.settings, self.splits, self.folder = settings, splits, folder
@@ -42,7 +42,8 @@ class Trainer:
         self.plan = BatchPlan(len(splits.train), settings.schedule.batch_size, settings.seed)
         self.num_steps = self.plan.steps_per_epoch * settings.schedule.epochs
         self.objective = build_objective(settings.objective.name, settings.objective.weights)
-        self.model = Autoencoder(settings.model).to(memory_format=torch.channels_last).train()
+        self.model = Autoencoder(settings.model).train()
+        self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         optimiser = build_optimiser(self.model, settings.optimiser)
         self.wrapped, self.optimiser = self.fabric.setup(self.model, optimiser)
         modules = {"model": self.model, "optimiser": self.optimiser}
@@ -72,16 +73,18 @@ class Trainer:
 
     @torch.no_grad()
     def _initialise_quantizer(self) -> None:
-        """Give the quantizer heads of the first batches, normalised by their own statistics as in training."""
+        """Give the quantizer heads of the first batches, normalised as in training."""
         heads: list[Tensor] = []
+        indices: list[Tensor] = []
         num_vectors = 0
         for batch in self._batches(range(self.plan.steps_per_epoch)):
             with self.fabric.autocast():
                 heads.append(self.model.encoder(to_pixels(batch.pixels)).float())
+            indices.append(batch.sample_indices)
             num_vectors += heads[-1].numel() // heads[-1].shape[1]
             if num_vectors >= self.settings.schedule.kmeans_vectors:
                 break
-        progress = self._progress(INITIALISATION_STEP, batch.sample_indices)
+        progress = self._progress(INITIALISATION_STEP, torch.cat(indices))
         self.model.quantizer.initialise(vectors_of(heads), progress)
 
     def _progress(self, step: int, sample_indices: Tensor) -> Progress:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,12 @@ def psnr(mse: Floats | float) -> Floats:
 
 
 def ssim(image: Floats, other: Floats) -> float:
-    """Structural similarity (Wang et al. 2004) of images (H, W, 3) in [0, 1], uniform 7 x 7 window, mean over channels."""
-    return float(structural_similarity(image, other, channel_axis=2, data_range=1.0))
+    """Structural similarity (Wang et al. 2004) of images (H, W, 3) in [0, 1].
+
+    Uniform 7 x 7 window, mean over channels.
+    """
+    similarity: Any = structural_similarity(image, other, channel_axis=2, data_range=1.0)
+    return float(similarity)
 
 
 def entropy(probabilities: Floats) -> float:
@@ -80,7 +85,10 @@ class Usage:
         self.soft_tokens += num_tokens
 
     def summary(self) -> dict[str, float]:
-        """perplexity = exp H of the pooled tokens; entropies in nats; mutual information I(X; Z) = H(q̄) - H(q(c|x))."""
+        """perplexity = exp H of the pooled tokens; entropies in nats.
+
+        mutual_information I(X; Z) = H(q̄) - H(q(c|x)).
+        """
         total = int(self.counts.sum())
         result = {
             "perplexity": math.exp(entropy(self.counts / total)),

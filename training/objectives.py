@@ -24,7 +24,10 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class VqVae:
-    """Mean squared error + codebook · L_codebook + commitment · L_commitment (van den Oord et al. 2017, equation 3)."""
+    """Mean squared error + codebook · L_codebook + commitment · L_commitment.
+
+    van den Oord et al. 2017, equation 3.
+    """
 
     codebook: float = 1.0
     commitment: float = 0.25
@@ -39,8 +42,9 @@ class VqVae:
 class Albo:
     """Mean squared error + γ (R + β KL(q̄ || uniform)) (GM-VQ, arXiv 2410.10180, equation 14).
 
-    R is the commitment term, summed over D and averaged over tokens. The paper sums the squared error over pixels and R
-    over tokens: its γ is ours times D_x / (h w), 48 for CIFAR-10 at factor 4.
+    R is the commitment term, summed over D and averaged over tokens. The paper sums the squared
+    error over pixels and R over tokens: its γ is ours times D_x / (h w), 48 for CIFAR-10 at factor
+    4.
     """
 
     gamma: float = 1e-3

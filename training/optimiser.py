@@ -12,7 +12,8 @@ from training.settings import OptimiserSettings
 def build_optimiser(model: Autoencoder, settings: OptimiserSettings) -> AdamW:
     """AdamW with weight decay on the networks alone.
 
-    Decay would pull codes that nothing uses to the origin, where they attract vectors that are not theirs.
+    Decay would pull codes that nothing uses to the origin, where they attract vectors that are not
+    theirs.
     """
     decayed: list[nn.Parameter] = [*model.encoder.parameters(), *model.decoder.parameters()]
     groups = [
@@ -23,7 +24,7 @@ def build_optimiser(model: Autoencoder, settings: OptimiserSettings) -> AdamW:
 
 
 def learning_rate(settings: OptimiserSettings, fraction: float) -> float:
-    """Linear from a tenth of the peak during the warm-up, then half a cosine to zero; fraction in [0, 1)."""
+    """Linear from a tenth of the peak in the warm-up, then half a cosine to 0; fraction < 1."""
     if fraction < settings.warmup:
         return settings.learning_rate * (0.1 + 0.9 * fraction / settings.warmup)
     done = (fraction - settings.warmup) / (1.0 - settings.warmup)

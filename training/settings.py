@@ -23,19 +23,22 @@ class _Table(BaseModel):
 
 
 class DataSettings(_Table):
-    """kind: an entry of `training.data.DATASETS`. folder: may hold environment variables, "$VQTOK_DATA/cifar10".
+    """kind: an entry of `training.data.DATASETS`.
 
-    validation_images: how many images at the end of the training set are kept for choosing; 0 trains on all of them.
+    folder: may hold environment variables, "$VQTOK_DATA/cifar10".
+
+    validation_images: how many images at the end of the training set are kept for choosing; 0
+    trains on all of them.
     image_size: images of a folder are cut and scaled to this square; CIFAR-10 has its own size.
     flip: mirror each sample with probability one half.
     """
 
     kind: str = "cifar10"
     folder: str = "$VQTOK_DATA/cifar10"
-    validation_images: int = Field(5_000, ge=0)
-    image_size: int = Field(32, ge=1)
+    validation_images: int = Field(default=5_000, ge=0)
+    image_size: int = Field(default=32, ge=1)
     flip: bool = True
-    num_workers: int = Field(0, ge=0)
+    num_workers: int = Field(default=0, ge=0)
 
     @property
     def path(self) -> Path:
@@ -43,7 +46,8 @@ class DataSettings(_Table):
         path = os.path.expandvars(self.folder)
         if "$" in path:
             raise SettingsError(
-                f"data.folder is {self.folder!r} and the variable in it has no value; set it to the folder that holds the "
+                f"data.folder is {self.folder!r} and the variable in it has no value; set it to "
+                "the folder that holds the "
                 'data (README, "Data")'
             )
         return Path(path)
@@ -57,23 +61,29 @@ class ObjectiveSettings(_Table):
 
 
 class OptimiserSettings(_Table):
-    """AdamW, linear warm-up over `warmup` of the steps, then cosine to zero; gradients clipped to norm `clip_norm`."""
+    """AdamW, linear warm-up over `warmup` of the steps, then cosine to zero.
+
+    Gradients are clipped to norm `clip_norm`.
+    """
 
     learning_rate: float = Field(gt=0)
-    weight_decay: float = Field(1e-4, ge=0)
-    warmup: float = Field(0.1, ge=0, lt=1)
-    clip_norm: float = Field(1.0, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    clip_norm: float = Field(default=1.0, gt=0)
 
 
 class ScheduleSettings(_Table):
-    """epochs: passes over the training images, ragged batches dropped. precision: of the convolutions, by Fabric's name."""
+    """epochs: passes over the training images, ragged batches dropped.
+
+    precision: of the convolutions, by Fabric's name.
+    """
 
     epochs: int = Field(ge=1)
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(default=64, ge=1)
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
-    checkpoint_every: int = Field(200, ge=1)
-    validate_every: int = Field(1400, ge=1)
-    kmeans_vectors: int = Field(20_480, ge=1)
+    checkpoint_every: int = Field(default=200, ge=1)
+    validate_every: int = Field(default=1400, ge=1)
+    kmeans_vectors: int = Field(default=20_480, ge=1)
 
 
 class RunSettings(_Table):
@@ -104,7 +114,7 @@ class RunSettings(_Table):
 
 
 def load_settings(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
-    """Read a TOML file; `overrides` are "table.key=value" with TOML values. Raises SettingsError."""
+    """Read a TOML file; `overrides` are "table.key=value" in TOML. Raises SettingsError."""
     try:
         table = tomllib.loads(path.read_text())
     except FileNotFoundError as error:

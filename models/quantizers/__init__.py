@@ -16,7 +16,10 @@ QUANTIZERS: dict[str, Callable[..., Quantizer]] = {
 
 
 def build_quantizer(method: str, options: Mapping[str, Any]) -> Quantizer:
-    """The quantizer named `method`. Raises ValueError naming what is known when method or option is not."""
+    """The quantizer named `method`.
+
+    Raises ValueError naming what is known when method or option is not.
+    """
     if method not in QUANTIZERS:
         raise ValueError(f"no quantizer is called {method!r}; there are {', '.join(QUANTIZERS)}")
     known = inspect.signature(QUANTIZERS[method]).parameters

@@ -16,8 +16,8 @@ class Quantized(NamedTuple):
     indices (B, h, w), or (B, h, w, depth) where depth > 1: int64 in [0, K).
     z_e (B, D, h, w): the encoder's vectors that were quantized, for hooks and statistics.
     terms: named scalar losses, unweighted; the objective weighs and adds them.
-    statistics: detached; at least `posterior_mean` (K,), the batch mean of q(c|x), and `posterior_entropy`, the mean of
-    H(q(c|x)) in nats (0 where the assignment is hard).
+    statistics: detached; at least `posterior_mean` (K,), the batch mean of q(c|x), and
+    `posterior_entropy`, the mean of H(q(c|x)) in nats (0 where the assignment is hard).
     """
 
     z_q: Tensor
@@ -62,8 +62,8 @@ class Quantizer(nn.Module):
     def assign(self, head: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (B, h, w[, depth]) int64 and margins (B, h, w) float32 in [0, 1], without noise.
 
-        The margin is (s1 - s2) / (|s1| + |s2|) of the two best scores: how far a token is from being another.
-        Equal scores give the lowest index.
+        The margin is (s1 - s2) / (|s1| + |s2|) of the two best scores: how far a token is from
+        being another. Equal scores give the lowest index.
         """
         best, indices = self.scores(head).topk(2, dim=-1)
         s1, s2 = best[..., 0], best[..., 1]
@@ -77,6 +77,10 @@ class Quantizer(nn.Module):
     def code_table(self) -> Tensor:
         """(K, D), or (depth, K, D): the vectors that tokens stand for, everything baked in."""
         raise NotImplementedError
+
+    def rule(self) -> dict[str, float | str]:
+        """What tokens depend on beside head and code table, for the tokenizer's identity."""
+        return {}
 
     def lookup(self, indices: Tensor) -> Tensor:
         """z_q (B, D, h, w) of indices (B, h, w)."""

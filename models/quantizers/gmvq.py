@@ -43,24 +43,26 @@ class Temperature:
 
 
 class GaussianMixtureQuantizer(Quantizer):
-    """GM-VQ (arXiv 2410.10180, equations 15 to 18), the regulariser read as the coupled posterior's.
+    """GM-VQ (arXiv 2410.10180, equations 15 to 18), its regulariser that of the coupled posterior.
 
         head ─► ẑ, r̂ ─► w = softplus(r̂ + r0) ─► l = -½ Σ w (ẑ - μ)² ─► j ~ q(c|x) ─► z = μ_j + σ ε
 
-    Training draws j by Gumbel's argmax, exact at any temperature; the temperature shapes the gradient alone. From
-    `argmax_from` of training on, j is the argmax that evaluation uses.
+    Training draws j by Gumbel's argmax, exact at any temperature; the temperature shapes the
+    gradient alone. From `argmax_from` of training on, j is the argmax that evaluation uses.
 
     precision: one w per dimension (the paper's) or one per token.
-    noise: σ² per token = |ẑ - μ_j|² two_sigma2⁻¹ / D (equation 18), its mean over the batch, or none; evaluation has none.
+    noise: σ² per token = |ẑ - μ_j|² two_sigma2⁻¹ / D (equation 18), its mean over the batch, or
+    none; evaluation has none.
     sigma_gradient: what σ carries gradient to.
 
-    Terms: `commitment` R = mean_n Σ_c q(c|x_n) |ẑ_n - μ_c|² / two_sigma2, and `usage` KL(q̄ || uniform) in nats, q̄ the mean of
-    q(c|x) over all tokens of the batch. ALBO weighs them by γ and γβ.
+    Terms: `commitment` R = mean_n Σ_c q(c|x_n) |ẑ_n - μ_c|² / two_sigma2, and `usage`
+    KL(q̄ || uniform) in nats, q̄ the mean of q(c|x) over all tokens of the batch. ALBO weighs them by
+    γ and γβ.
     """
 
     offset: Tensor
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each option is a row of the ablations
         self,
         codebook_size: int,
         code_dim: int,
@@ -86,12 +88,15 @@ class GaussianMixtureQuantizer(Quantizer):
     def code_table(self) -> Tensor:
         return self.codebook
 
+    def rule(self) -> dict[str, float | str]:
+        return {"offset": float(self.offset), "max_precision": MAX_PRECISION}
+
     def _split(self, head: Tensor) -> tuple[Tensor, Tensor]:
-        """ẑ (N, D) and w (N, D) of head (B, head_channels, h, w) or of its tokens (N, head_channels)."""
+        """ẑ, w (N, D) of head (B, head_channels, h, w) or of its tokens (N, head_channels)."""
         tokens = full_precision(to_tokens(head) if head.dim() == 4 else head)
         z, r = tokens[:, : self.code_dim], tokens[:, self.code_dim :]
         w = nn.functional.softplus(r + self.offset).clamp_max(MAX_PRECISION)
-        return z, w.expand_as(z)
+        return z, w if self.head_channels == 2 * self.code_dim else w.expand_as(z)
 
     def scores(self, head: Tensor) -> Tensor:
         batch, _, height, width = head.shape

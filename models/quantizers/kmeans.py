@@ -11,7 +11,7 @@ NUM_LLOYD_ITERATIONS = 15
 def kmeans(vectors: Tensor, codebook_size: int, seed: int) -> Tensor:
     """Cluster vectors (N, D) into (K, D) centroids: k-means++ start, then Lloyd iterations.
 
-    A function of the vectors and the seed. Raises ValueError when there are fewer vectors than codes.
+    A function of vectors and seed. Raises ValueError when there are fewer vectors than codes.
     """
     if len(vectors) < codebook_size:
         raise ValueError(
@@ -28,7 +28,8 @@ def kmeans(vectors: Tensor, codebook_size: int, seed: int) -> Tensor:
 def _plus_plus(data: np.ndarray, num: int, rng: np.random.Generator) -> np.ndarray:
     """Arthur and Vassilvitskii 2007: each start is drawn with probability proportional to D².
 
-    scipy's own "++" walks over all chosen centres anew for each further one, which is quadratic in K.
+    scipy's own "++" walks over all chosen centres anew for each further one, which is quadratic in
+    K.
     """
     chosen = np.empty((num, data.shape[1]))
     chosen[0] = data[rng.integers(len(data))]

@@ -1,15 +1,15 @@
 """The assignment of GM-VQ and its gradient, in chunks that stay in the processor's cache.
 
-Written by hand because autograd would keep six (N, K) tensors alive and walk each through memory several times: on a CPU
-that is several times slower. Only the Gumbel noise is kept whole. The formulas are GM-VQ's (arXiv 2410.10180) equations 16 and 17; the test compares value and
-gradient with plain autograd in float64.
+Written by hand because autograd would keep six (N, K) tensors alive and walk each through memory
+several times: on a CPU that is several times slower. Only the Gumbel noise is kept whole. The
+formulas are GM-VQ's (arXiv 2410.10180) equations 16 and 17.
 
 With z, M centred on the codebook's mean (which changes no softmax and no distance):
 
     logits   l_nc = -1/2 Σ_d w_nd (z_nd - μ_cd)²  =  [w z, w] · [μ, -μ²/2]  + a constant per token
     q        = softmax(l)                            the posterior q(c|x)
     y        = softmax((l + g) / temperature)        g Gumbel noise, or 0
-    j        = argmax(l + g)                         the token; z_c = μ_j, backward as if z_c = y M for l
+    j        = argmax(l + g)                         the token; z_c = μ_j, for l's gradient y M
     R        = mean_n Σ_c q_nc |z_n - μ_c|² / two_sigma2
 """
 
@@ -32,7 +32,7 @@ class AssignmentSettings:
 
 
 class Assignment(NamedTuple):
-    """z_c (N, D), commitment R scalar and posterior_mean (K,) carry gradients; the rest is detached.
+    """z_c (N, D), commitment R () and posterior_mean (K,) carry gradients; the rest is detached.
 
     indices (N,) int64; entropy: mean H(q(c|x_n)) in nats.
     """
@@ -69,7 +69,7 @@ class _Assign(torch.autograd.Function):
         settings: AssignmentSettings,
     ) -> tuple[Tensor, ...]:
         num = len(z)
-        # Drawing the noise costs more than all matrix products together: it is kept for the backward pass.
+        # Drawing the noise costs more than all matrix products together, so it is kept.
         ctx.noise = []
         features, table = logit_features(z, w), logit_table(codebook)
         norms = codebook.square().sum(1)
@@ -142,7 +142,8 @@ def assign(
 ) -> Assignment:
     """Assign z (N, D) with precisions w (N, D) > 0 to the codebook (K, D).
 
-    z_c has the value μ_j and the gradient of the softmax mixture to the logits, and of row j to the codebook.
+    z_c has the value μ_j; its gradient to the logits is that of the softmax mixture, its gradient
+    to the codebook goes to row j.
     """
     centre = codebook.detach().mean(0)
     z_c, *rest = _Assign.apply(z - centre, w, codebook - centre, gumbel, settings)  # type: ignore[misc]

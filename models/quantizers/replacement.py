@@ -8,10 +8,11 @@ from models.randomness import REPLACEMENT_STREAM, Progress
 
 
 class DeadCodes(nn.Module):
-    """Counts the steps since each code was last used, and moves idle codes onto vectors of the batch.
+    """Counts the steps since each code was last used, and moves idle ones onto batch vectors.
 
-    The rule of vqtorch (Huh et al. 2023): a code unused for `patience` steps becomes a random vector v of the batch plus
-    rho |v| N(0, I). In the last `quiet` share of training nothing moves, since each replacement disturbs the decoder.
+    The rule of vqtorch (Huh et al. 2023): a code unused for `patience` steps becomes a random
+    vector v of the batch plus rho |v| N(0, I). In the last `quiet` share of training nothing moves,
+    since each replacement disturbs the decoder.
     """
 
     idle: Tensor
@@ -24,7 +25,7 @@ class DeadCodes(nn.Module):
         self.register_buffer("idle", torch.zeros(codebook_size, dtype=torch.int64))
 
     def forward(self, counts: Tensor, vectors: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
-        """Take the batch's counts (K,) and vectors (N, D); give the dead codes (M,) and what replaces them (M, D)."""
+        """Of the batch's counts (K,) and vectors (N, D): dead codes (M,), replacements (M, D)."""
         self.idle = torch.where(counts > 0, torch.zeros_like(self.idle), self.idle + 1)
         dead = (self.idle >= self.patience).nonzero().squeeze(1)
         if progress.fraction >= 1.0 - self.quiet:
@@ -42,7 +43,7 @@ class DeadCodes(nn.Module):
 
 
 def forget_rows(state: ParameterState, parameter: Tensor, rows: Tensor) -> None:
-    """Set the optimiser's moments of `rows` of `parameter` to zero: they belong to codes that are gone."""
+    """Zero the optimiser's moments of `rows` of `parameter`: they belong to codes that are gone."""
     for moment in state.get(parameter, {}).values():
         if moment.shape == parameter.shape:
             moment[rows] = 0

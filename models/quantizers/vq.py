@@ -44,7 +44,7 @@ class _NearestCode(Quantizer):
             self.codebook.copy_(kmeans(heads, self.codebook_size, progress.noise.seed))
 
     def _quantize(self, head: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """z_e (N, D), indices (N,), z_q (N, D) with gradient to the codebook, all float32 or wider."""
+        """z_e (N, D), indices (N,), z_q (N, D) with gradient to the codebook, float32 or wider."""
         z_e = to_tokens(head)
         with torch.no_grad():
             indices = nearest_scores(z_e, self.codebook).argmax(1)
@@ -99,7 +99,7 @@ class VectorQuantizer(_NearestCode):
 
 
 class EmaVectorQuantizer(_NearestCode):
-    """VQ-VAE with the codebook as a moving average of what chose it (van den Oord et al. 2017, appendix A.1).
+    """VQ-VAE, each code the moving average of what chose it (van den Oord et al. 2017, A.1).
 
     Term: `commitment`. The averages move in `after_step`, in training only.
     """

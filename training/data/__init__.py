@@ -38,7 +38,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Splits:
-    """train: to learn from. validation: the last training images, to choose by. test: used once a published number."""
+    """train: to learn from. validation: the last training images, to choose by. test: to report."""
 
     train: Part
     validation: Part
@@ -50,7 +50,7 @@ def _cifar10(settings: DataSettings) -> tuple[Images, Images]:
 
 
 def _folder(settings: DataSettings) -> tuple[Images, Images]:
-    """`train` and `test` below the folder where it has them; else the whole folder, with no test images."""
+    """`train` and `test` below the folder where it has them; else all of it, and no test images."""
     from training.data.folder import FolderImages
 
     folder = settings.path
@@ -67,14 +67,15 @@ DATASETS: dict[str, Callable[[DataSettings], tuple[Images, Images]]] = {
 
 
 def load_splits(settings: DataSettings) -> Splits:
-    """Raises SettingsError for an unknown kind or too few images, FileNotFoundError where data is missing."""
+    """Raises SettingsError for an unknown kind or too few images, FileNotFoundError for none."""
     if settings.kind not in DATASETS:
         raise SettingsError(f"data.kind is {settings.kind!r}; there are {', '.join(DATASETS)}")
     train, test = DATASETS[settings.kind](settings)
     kept = len(train) - settings.validation_images
     if kept <= 0:
         raise SettingsError(
-            f"{len(train)} training images, and data.validation_images keeps {settings.validation_images} of them"
+            f"{len(train)} training images, and data.validation_images keeps "
+            f"{settings.validation_images} of them"
         )
     return Splits(
         train=Part(train, 0, kept),

@@ -1,4 +1,4 @@
-"""The batch of each step: which samples, in which order, how augmented. All of it a function of (seed, step, index)."""
+"""The batch of each step, as a function of (seed, step, index): its samples, their augmentation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ class _Steps:
 def training_batches(
     images: Part, plan: BatchPlan, steps: range, *, flip: bool, num_workers: int
 ) -> DataLoader[Batch]:
-    """The batches of `steps`, the same whatever the number of workers and wherever training was interrupted."""
+    """The batches of `steps`, the same for any number of workers and any interruption."""
     return DataLoader(  # type: ignore[return-value]
         _Samples(images, plan.seed, flip),  # type: ignore[arg-type]
         batch_sampler=_Steps(plan, steps.start, steps.stop),  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""CIFAR-10 (Krizhevsky 2009) from its official binary files, or from the packed lossless form of it."""
+"""CIFAR-10 (Krizhevsky 2009) from its official binary files or a packed lossless form of it."""
 
 from pathlib import Path
 
@@ -14,10 +14,11 @@ _RECORD_BYTES = 1 + 3 * 32 * 32
 
 
 def load_cifar10(folder: Path) -> tuple[Images, Images]:
-    """Train (50000, 32, 32, 3) and test (10000, 32, 32, 3) images, uint8 RGB, in the original order.
+    """Train (50000, 32, 32, 3) and test (10000, 32, 32, 3) images, uint8 RGB, original order.
 
-    Takes the binary version (`data_batch_1.bin` … in the folder or in `cifar-10-batches-bin` below it), or the packed one
-    (`train-0.npz`, `train-1.npz`, `test.npz`). Raises FileNotFoundError saying what it looked for.
+    Takes the binary version (`data_batch_1.bin` … in the folder or in `cifar-10-batches-bin` below
+    it), or the packed one (`train-0.npz`, `train-1.npz`, `test.npz`). Raises FileNotFoundError
+    saying what it looked for.
     """
     readers = (
         (folder, PACKED_TRAIN, PACKED_TEST, read_packed),
@@ -29,7 +30,8 @@ def load_cifar10(folder: Path) -> tuple[Images, Images]:
             parts = [np.concatenate([read(place / n) for n in names]) for names in (train, test)]
             return parts[0], parts[1]
     raise FileNotFoundError(
-        f"no CIFAR-10 in {folder}: neither {BINARY_TRAIN[0]} … {BINARY_TEST[0]} (the binary version, see README, "
+        f"no CIFAR-10 in {folder}: neither {BINARY_TRAIN[0]} … {BINARY_TEST[0]} (the binary "
+        "version, see README, "
         f'"Data") nor {", ".join(PACKED_TRAIN + PACKED_TEST)}'
     )
 
@@ -46,7 +48,8 @@ def read_binary(path: Path) -> Images:
 def read_packed(path: Path) -> Images:
     """(N, 32, 32, 3) of a packed file.
 
-    It holds G, R - G and B - G modulo 256, each as its two-dimensional difference modulo 256: two sums undo that exactly.
+    It holds G, R - G and B - G modulo 256, each as its two-dimensional difference modulo 256: two
+    sums undo that exactly.
     """
     with np.load(path, allow_pickle=False) as part:
         green = _integrated(part["g"])

@@ -12,7 +12,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", 
 
 
 class FolderImages:
-    """The images below `folder`, in the order of their paths, each scaled and cut to image_size x image_size.
+    """The images below `folder` by path, each scaled and cut to image_size x image_size.
 
     Raises FileNotFoundError when there is none; ValueError naming the file when one can't be read.
     """
