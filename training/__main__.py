@@ -11,7 +11,7 @@ from training.pictures import metrics_table
 from training.settings import SettingsError, load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-USER_ERRORS = (SettingsError, FileNotFoundError, ValueError, FloatingPointError)
+USER_ERRORS = (SettingsError, OSError, ValueError, FloatingPointError)
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Change a setting: table.key=value. Repeatable.")
@@ -45,7 +45,7 @@ def evaluate(
     ] = None,
     threads: Threads = None,
 ) -> None:
-    """Measure reconstruction and codebook usage of a run (PyTorch) or of a bundle (its exported graphs)."""
+    """Measure reconstruction and codebook usage of a run (PyTorch) or a bundle (its graphs)."""
     from training.runs import evaluate_folder
 
     if threads:
@@ -57,20 +57,29 @@ def evaluate(
 def export(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     output: Annotated[Path, typer.Option(help="The bundle to write.")],
+    version: Annotated[str, typer.Option(help="The bundle's version.")] = "1",
     beside: Annotated[
-        list[Path] | None, typer.Option(help="Results of other runs for the card. Repeatable.")
+        list[Path] | None, typer.Option(help="Bundle of another method, for the card. Repeatable.")
+    ] = None,
+    searched: Annotated[
+        list[Path] | None,
+        typer.Option(help="Result that settings were chosen by, for the card. Repeatable."),
     ] = None,
     photograph: Annotated[
-        list[Path] | None,
-        typer.Option(help="Pictures for the card, at their own size. Repeatable."),
+        list[Path] | None, typer.Option(help="Picture for the card, at its own size. Repeatable.")
     ] = None,
     replace: Annotated[bool, typer.Option(help="Replace a bundle that is there.")] = False,
 ) -> None:
-    """Export a run to ONNX, hold it against PyTorch, and write the bundle that the service reads."""
-    from training.export import export_run
+    """Export a run to ONNX, hold it against PyTorch, and write the bundle to serve."""
+    from training.export import ExportOptions, export_run
 
-    manifest = export_run(run, output, beside or (), photograph or (), replace=replace)
-    Console().print(metrics_table(dict(manifest.metrics)))
+    options = ExportOptions(
+        output, version, beside or (), searched or (), photograph or (), replace=replace
+    )
+    manifest = export_run(run, options)
+    figures = {"test": manifest.metrics["test"]} if "test" in manifest.metrics else {}
+    Console().print(metrics_table(figures))
+    Console().print(f"{output} is written and its golden image holds.")
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
 """A run's folder: settings, checkpoint, weights, result."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,17 +8,21 @@ from models import Autoencoder, load
 from models.storage import SETTINGS_FILE, WEIGHTS_FILE, weights_bytes
 from training.checkpoint import CHECKPOINT_FILE
 from training.data import load_splits
-from training.evaluate import evaluate_model
+from training.evaluate import Progressed, evaluate_engine, evaluate_model
 from training.loop import Trainer
 from training.progress import with_bar
 from training.results import read_result, run_result, write_result
-from training.settings import RunSettings, load_settings
+from training.settings import RunSettings, SettingsError, load_settings
+from vqtok.bundle import Bundle
+from vqtok.manifest import MANIFEST_FILE
+from vqtok.runtime.onnx import open_engine
 
 
 def train(settings: RunSettings, folder: Path, *, fresh: bool = False) -> dict[str, Any]:
     """Train into `folder`, going on from its checkpoint, and give the result, also written there.
 
-    Raises SettingsError when the folder holds a run with other settings, unless `fresh` removes that first.
+    Raises SettingsError when the folder holds a run with other settings and not `fresh`, which
+    removes it.
     """
     splits = load_splits(settings.data)
     if fresh and (folder / CHECKPOINT_FILE).exists():
@@ -39,20 +42,40 @@ def train(settings: RunSettings, folder: Path, *, fresh: bool = False) -> dict[s
 
 
 def load_run(folder: Path) -> tuple[RunSettings, Autoencoder]:
-    """The settings and the trained model of a run's folder. Raises FileNotFoundError when it has not ended."""
+    """The settings and the trained model of a run's folder.
+
+    Raises FileNotFoundError when it has not ended.
+    """
     if not (folder / WEIGHTS_FILE).is_file():
         raise FileNotFoundError(
-            f"{folder} holds no finished run: `python -m training train CONFIG --output {folder}` makes one or goes on"
+            f"{folder} holds no finished run: `python -m training train CONFIG --output "
+            f"{folder}` makes one or goes on"
         )
     return load_settings(folder / SETTINGS_FILE), load(folder)
 
 
-def evaluate_run(folder: Path, split: str) -> dict[str, float]:
-    """Evaluate a run on "validation" or "test" and add the figures to its result."""
-    settings, model = load_run(folder)
-    images = getattr(load_splits(settings.data), split)
-    figures = evaluate_model(model, images, lambda items, n: with_bar(split, items, n))
+def evaluate_folder(folder: Path, split: str, data: str | None = None) -> dict[str, float]:
+    """Figures of a run (PyTorch; added to its result) or of a bundle (its graphs) on one split.
+
+    split: "validation" or "test". `data` replaces the data's folder that the settings name.
+    Raises FileNotFoundError when `folder` is neither.
+    """
+    is_bundle = (folder / MANIFEST_FILE).is_file()
+    settings = load_settings(folder / SETTINGS_FILE) if is_bundle else load_run(folder)[0]
+    place = settings.data.model_copy(update={"folder": data} if data else {})
+    images = getattr(load_splits(place), split)
+    if not len(images):
+        raise SettingsError(f"the data of {folder} have no {split} images")
+    if is_bundle:
+        bundle = Bundle.open(folder)
+        engine = open_engine(bundle, "cpu")
+        return evaluate_engine(engine, bundle.manifest.codebook_size, images, _bar(split))
+    figures = evaluate_model(load_run(folder)[1], images, _bar(split))
     result = read_result(folder)
     result["metrics"][split] = figures
-    write_result(folder, json.loads(json.dumps(result)))
+    write_result(folder, result)
     return figures
+
+
+def _bar(description: str) -> Progressed:
+    return lambda items, total: with_bar(description, items, total)

@@ -1,0 +1,94 @@
+"""The two ONNX graphs of a bundle: uint8 pixels to tokens, tokens to uint8 pixels."""
+
+import logging
+import tempfile
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from models import Autoencoder
+
+ENCODER_OUTPUTS = ("tokens", "margins")
+
+
+class EncoderGraph(nn.Module):
+    """pixels uint8 (N, H, W, 3) -> tokens int32 (N, h, w[, depth]), margins float32 (N, h, w)."""
+
+    def __init__(self, model: Autoencoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        unit = pixels.permute(0, 3, 1, 2).to(self.model.encoder.head.weight.dtype) / 255.0
+        indices, margins = self.model.quantizer.assign(self.model.encoder(unit))
+        return indices.to(torch.int32), margins
+
+
+class DecoderGraph(nn.Module):
+    """tokens int32 (N, h, w[, depth]) -> pixels uint8 (N, H, W, 3), rounded to the nearest."""
+
+    def __init__(self, model: Autoencoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        pixels = self.model.decode(tokens.to(torch.int64))
+        return (pixels * 255.0).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def export_encoder(model: Autoencoder, native_size: tuple[int, int]) -> bytes:
+    """The encoder as an ONNX file; batch, height and width are dynamic."""
+    factor = model.settings.network.factor
+    height, width = (torch.export.Dim(name, min=1, max=1 << 20) for name in ("h", "w"))
+    example = torch.randint(0, 256, (2, *native_size, 3), dtype=torch.uint8)
+    shapes = {0: torch.export.Dim("n", min=1, max=1 << 20), 1: factor * height, 2: factor * width}
+    return _export(EncoderGraph(model), example, {"pixels": shapes}, ENCODER_OUTPUTS)
+
+
+def export_decoder(model: Autoencoder, grid: tuple[int, ...]) -> bytes:
+    """The decoder as an ONNX file; batch and grid are dynamic."""
+    names = ("n", "h", "w")
+    dims = {axis: torch.export.Dim(name, min=1, max=1 << 20) for axis, name in enumerate(names)}
+    example = torch.randint(0, model.quantizer.codebook_size, (2, *grid), dtype=torch.int32)
+    return _export(DecoderGraph(model), example, {"tokens": dims}, ("pixels",))
+
+
+def _export(
+    graph: nn.Module,
+    example: Tensor,
+    shapes: dict[str, dict[int, torch.export.Dim]],
+    outputs: tuple[str, ...],
+) -> bytes:
+    # The exporter suggests torchvision on every call, which nothing here has a use for.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    # The example of one would freeze the batch; two is what the exporter treats as "many".
+    program = torch.onnx.export(
+        graph.eval(),
+        (example,),
+        dynamo=True,
+        input_names=list(shapes),
+        output_names=list(outputs),
+        dynamic_shapes=shapes,
+        verbose=False,
+    )
+    assert program is not None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        program.save(str(path), external_data=False)
+        return _without_traces(onnx.load(path))
+
+
+def _without_traces(graph: onnx.ModelProto) -> bytes:
+    """The file without the stack traces and source paths that the exporter writes into it."""
+    for node in graph.graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    for value in (*graph.graph.value_info, *graph.graph.input, *graph.graph.output):
+        value.ClearField("metadata_props")
+    graph.graph.ClearField("metadata_props")
+    graph.ClearField("metadata_props")
+    graph.graph.ClearField("value_info")
+    onnx.checker.check_model(graph, full_check=True)
+    return graph.SerializeToString(deterministic=True)
