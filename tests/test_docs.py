@@ -1,10 +1,11 @@
 """Documents that cannot fall behind: links, commands, records and versions are the tree's."""
 
 import re
-import tomllib
 from pathlib import Path
 
 import pytest
+
+import vqtok
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = (".", "docs", "docs/adr", "docs/results", "examples", "bundles")
@@ -59,7 +60,6 @@ def test_records_are_numbered_and_say_what_was_rejected() -> None:
 
 
 def test_the_newest_release_in_the_changelog_is_this_version() -> None:
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     titles = re.findall(r"(?m)^## \[([^]]+)]", (ROOT / "CHANGELOG.md").read_text())
     assert titles[0] == "Unreleased"
-    assert titles[1:2] in ([version], [])
+    assert titles[1:2] in ([vqtok.__version__], [])
