@@ -1,4 +1,4 @@
-"""`python -m training train | evaluate | export`."""
+"""`python -m training train | evaluate | export | report`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,12 +6,14 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from training.pictures import metrics_table
 from training.settings import SettingsError, load_settings
+from vqtok.errors import VqtokError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-USER_ERRORS = (SettingsError, OSError, ValueError, FloatingPointError)
+USER_ERRORS = (SettingsError, OSError, ValueError, FloatingPointError, VqtokError)
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Change a setting: table.key=value. Repeatable.")
@@ -82,12 +84,25 @@ def export(
     Console().print(f"{output} is written and its golden image holds.")
 
 
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A folder of results, one JSON file a run.")],
+) -> None:
+    """Write a page of tables beside a folder of results: docs/results/x.md of docs/results/x/."""
+    from training.report import results_page
+
+    page = folder.with_suffix(".md")
+    page.write_text(results_page(folder))
+    Console().print(f"{page} is written.")
+
+
 def main() -> None:
     """Run the command line; a mistake of the user's is one sentence and exit status 2."""
     try:
         app()
     except USER_ERRORS as error:
-        Console(stderr=True, soft_wrap=True).print(f"[red]error:[/red] {error}", highlight=False)
+        sentence = f"[red]error:[/red] {escape(str(error))}"
+        Console(stderr=True, soft_wrap=True).print(sentence, highlight=False)
         raise SystemExit(2) from error
 
 

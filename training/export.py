@@ -220,4 +220,4 @@ def _card(manifest: Manifest, run: Path, options: ExportOptions) -> str:
 def _row_of_manifest(manifest: Manifest) -> Row:
     origin = manifest.provenance
     figures = manifest.metrics.get("test", {})
-    return Row(manifest.method, origin["settings"], figures, origin["seconds"])
+    return Row(origin["settings"], figures)

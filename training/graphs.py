@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+import warnings
 from pathlib import Path
 
 import onnx
@@ -63,16 +64,19 @@ def _export(
 ) -> bytes:
     # The exporter suggests torchvision on every call, which nothing here has a use for.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    # The example of one would freeze the batch; two is what the exporter treats as "many".
-    program = torch.onnx.export(
-        graph.eval(),
-        (example,),
-        dynamo=True,
-        input_names=list(shapes),
-        output_names=list(outputs),
-        dynamic_shapes=shapes,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        # torch uses a part of its own that it calls deprecated.
+        warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)
+        # The example of one would freeze the batch; two is what the exporter treats as "many".
+        program = torch.onnx.export(
+            graph.eval(),
+            (example,),
+            dynamo=True,
+            input_names=list(shapes),
+            output_names=list(outputs),
+            dynamic_shapes=shapes,
+            verbose=False,
+        )
     assert program is not None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"

@@ -20,7 +20,7 @@ from training.metrics import entropy
 from training.objectives import Loss, build_objective
 from training.optimiser import build_optimiser, learning_rate
 from training.progress import Bar, bar
-from training.settings import RunSettings
+from training.settings import RunSettings, SettingsError
 
 LOG_EVERY = 50
 
@@ -41,6 +41,7 @@ class Trainer:
         )
         self.plan = BatchPlan(len(splits.train), settings.schedule.batch_size, settings.seed)
         self.num_steps = self.plan.steps_per_epoch * settings.schedule.epochs
+        _check_sizes(settings, splits)
         self.objective = build_objective(settings.objective.name, settings.objective.weights)
         self.model = Autoencoder(settings.model).train()
         self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -114,8 +115,15 @@ class Trainer:
         self.optimiser.zero_grad()
         self.fabric.backward(loss.total)
         norm = self.fabric.clip_gradients(
-            self.wrapped, self.optimiser, max_norm=self.settings.optimiser.clip_norm
+            self.wrapped,
+            self.optimiser,
+            max_norm=self.settings.optimiser.clip_norm,
+            error_if_nonfinite=False,
         )
+        if not torch.isfinite(torch.as_tensor(norm)):
+            raise FloatingPointError(
+                f"the gradient of step {step} is not finite; lower optimiser.learning_rate"
+            )
         self.optimiser.step()
         quantized = reconstruction.quantized
         self.model.quantizer.after_step(quantized, progress, self.optimiser.state)
@@ -123,8 +131,6 @@ class Trainer:
 
     def _log(self, step: int, loss: Loss, statistics: dict[str, Tensor], shown: Bar) -> None:
         total = float(loss.total.detach())
-        if not total == total:
-            raise FloatingPointError(f"the loss is not a number at step {step}; lower the rate")
         scalars = {f"train/{name}": float(part) for name, part in loss.parts.items()}
         scalars |= {f"train/{k}": float(v) for k, v in statistics.items() if v.numel() == 1}
         soft = entropy(statistics["posterior_mean"].double().cpu().numpy())
@@ -138,3 +144,17 @@ class Trainer:
         self.state.history.append({"step": self.state.step, **figures})
         named = {f"validation/{name}": value for name, value in figures.items()}
         self.fabric.log_dict(named, step=self.state.step)
+
+
+def _check_sizes(settings: RunSettings, splits: Splits) -> None:
+    """Raises SettingsError where the images fill no batch or no grid of whole cells."""
+    num_images, batch_size = len(splits.train), settings.schedule.batch_size
+    if num_images < batch_size:
+        raise SettingsError(
+            f"schedule.batch_size is {batch_size}, and there are {num_images} training images"
+        )
+    (height, width, _), factor = splits.train[0].shape, settings.model.network.factor
+    if height % factor or width % factor:
+        raise SettingsError(
+            f"images of {height} x {width} do not divide by model.network.factor {factor}"
+        )

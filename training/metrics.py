@@ -52,9 +52,14 @@ class Reconstructions:
             self.ssims += [ssim(a, b) for a, b in zip(images, others, strict=True)]
 
     def summary(self) -> dict[str, float]:
-        """mse over all values; psnr and ssim as means over images."""
-        mse = self.squared_error / self.num_values
-        result = {"mse": mse, "psnr": float(np.mean(self.psnrs))}
+        """mse over all values; psnr and ssim as means over images.
+
+        psnr leaves out images without any error, for which it is infinite.
+        """
+        result = {"mse": self.squared_error / self.num_values}
+        finite = [value for value in self.psnrs if math.isfinite(value)]
+        if finite:
+            result["psnr"] = float(np.mean(finite))
         if self.ssims:
             result["ssim"] = float(np.mean(self.ssims))
         return result

@@ -58,7 +58,7 @@ def measure_parity(model: Autoencoder, engine: Engine, images: NDArray[np.uint8]
         differing, total = differing + int(differ.sum()), total + differ.size
         gap = max(gap, _largest_gap(in_float64, batch, differ))
         where_equal = np.abs(encoded.margins - margins)[_any_depth(~differ, margins.ndim)]
-        noise = max(noise, float(where_equal.max()))
+        noise = max(noise, float(where_equal.max(initial=0.0)))
         pixels = max(pixels, _pixel_difference(model, engine, encoded.tokens))
     parity = Parity(len(images), total, differing / total, gap, noise, pixels)
     _hold(parity)

@@ -20,7 +20,9 @@ def hardware() -> str:
         return torch.cuda.get_device_name()
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return f"{next(names, platform.processor())}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    plural = "s" if threads > 1 else ""
+    return f"{next(names, platform.processor())}, {threads} thread{plural}"
 
 
 def commit() -> str:

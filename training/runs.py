@@ -11,7 +11,7 @@ from training.data import load_splits
 from training.evaluate import Progressed, evaluate_engine, evaluate_model
 from training.loop import Trainer
 from training.progress import with_bar
-from training.results import read_result, run_result, write_result
+from training.results import RESULT_FILE, read_result, run_result, write_result
 from training.settings import RunSettings, SettingsError, load_settings
 from vqtok.bundle import Bundle
 from vqtok.manifest import MANIFEST_FILE
@@ -29,6 +29,8 @@ def train(settings: RunSettings, folder: Path, *, fresh: bool = False) -> dict[s
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(settings, splits, folder)
+    if trainer.state.step == trainer.num_steps and (folder / RESULT_FILE).exists():
+        return read_result(folder)
     (folder / SETTINGS_FILE).write_text(settings.to_toml())
     state = trainer.run()
     (folder / WEIGHTS_FILE).write_bytes(weights_bytes(trainer.model))
@@ -63,7 +65,10 @@ def evaluate_folder(folder: Path, split: str, data: str | None = None) -> dict[s
     is_bundle = (folder / MANIFEST_FILE).is_file()
     settings = load_settings(folder / SETTINGS_FILE) if is_bundle else load_run(folder)[0]
     place = settings.data.model_copy(update={"folder": data} if data else {})
-    images = getattr(load_splits(place), split)
+    splits = vars(load_splits(place))
+    if split not in splits:
+        raise SettingsError(f"no split is called {split!r}; there are {', '.join(splits)}")
+    images = splits[split]
     if not len(images):
         raise SettingsError(f"the data of {folder} have no {split} images")
     if is_bundle:

@@ -142,6 +142,8 @@ def _override(table: dict[str, Any], override: str) -> None:
         raise SettingsError(f"--set takes table.key=value, not {override!r}")
     for parent in parents:
         table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise SettingsError(f"--set {override}: {parent} is no table")
     try:
         table[last] = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
