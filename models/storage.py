@@ -22,11 +22,14 @@ def settings_from_table(table: Mapping[str, Any]) -> ModelSettings:
     if unknown or "method" not in table:
         wrong = f"unknown key {unknown[0]!r}" if unknown else "no `method`"
         raise ValueError(f"[model]: {wrong}; it has `method`, [model.network], [model.quantizer]")
+    network, quantizer = (table.get(name, {}) for name in ("network", "quantizer"))
+    for name, value in (("network", network), ("quantizer", quantizer)):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"[model.{name}] is a table of options, not {value!r}")
     try:
-        network = NetworkSettings(**table.get("network", {}))
+        return ModelSettings(table["method"], dict(quantizer), NetworkSettings(**network))
     except TypeError as error:
         raise ValueError(f"[model.network]: {error}") from error
-    return ModelSettings(table["method"], dict(table.get("quantizer", {})), network)
 
 
 def weights_bytes(model: Autoencoder) -> bytes:
@@ -41,7 +44,7 @@ def load(folder: str | Path) -> Autoencoder:
     """
     folder = Path(folder)
     with (folder / SETTINGS_FILE).open("rb") as file:
-        settings = settings_from_table(tomllib.load(file)["model"])
+        settings = settings_from_table(tomllib.load(file).get("model", {}))
     model = Autoencoder(settings)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS_FILE))

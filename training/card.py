@@ -16,7 +16,7 @@ LICENCES = {
 
 def verdict(own: Row, others: Sequence[Row]) -> str:
     """One sentence that says first which method has the lower error; empty without another."""
-    if not others:
+    if not all("mse" in row.figures for row in (own, *others)) or not others:
         return ""
     rival = min(others, key=lambda row: row.figures["mse"])
     ratio = rival.figures["mse"] / own.figures["mse"]
@@ -105,9 +105,10 @@ def _photographs(manifest: Manifest) -> str:
 def _search(searched: Sequence[Row]) -> str:
     if not searched:
         return ""
+    kept = searched[0].settings["data"]["validation_images"]
     return (
-        "## How the settings were chosen\n\nOn the last 5,000 training images, which these runs "
-        "did not train on; the test images were not looked at.\n\n" + results_table(searched)
+        f"## How the settings were chosen\n\nOn the last {kept:,} training images, which these "
+        "runs did not train on; the test images were not looked at.\n\n" + results_table(searched)
     )
 
 
@@ -115,8 +116,8 @@ def _training(manifest: Manifest, own: Row, command: str) -> str:
     origin = manifest.provenance
     return (
         f"## Training\n\n{origin['epochs']} epochs over {origin['training_images']:,} images "
-        f"({origin['steps']:,} steps), seed {origin['seed']}, {origin['seconds'] / 60:.0f} minutes on "
-        f"{origin['hardware']}, commit `{origin['commit']}`; `config.toml` has every "
+        f"({origin['steps']:,} steps), seed {origin['seed']}, {origin['seconds'] / 60:.0f} minutes "
+        f"on {origin['hardware']}, commit `{origin['commit']}`; `config.toml` has every "
         f"setting.\n\n```\n{command}\n```"
     )
 

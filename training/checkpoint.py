@@ -10,6 +10,7 @@ import torch
 from training.settings import SettingsError
 
 CHECKPOINT_FILE = "checkpoint.pt"
+CHANGES_NO_RESULT = frozenset({"data.num_workers", "schedule.checkpoint_every"})
 
 
 @dataclass
@@ -48,7 +49,7 @@ def load_checkpoint(folder: Path, modules: dict[str, Any], settings: dict[str, A
     if not path.is_file():
         return RunState()
     content = torch.load(path, map_location="cpu", weights_only=True)
-    changed = sorted(_differences(content["settings"], settings))
+    changed = sorted(set(_differences(content["settings"], settings)) - CHANGES_NO_RESULT)
     if changed:
         raise SettingsError(
             f"{path} was made with other settings ({', '.join(changed)}); choose another folder, "

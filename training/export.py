@@ -211,9 +211,7 @@ def _card(manifest: Manifest, run: Path, options: ExportOptions) -> str:
     own = _row_of_manifest(manifest)
     others = [_row_of_manifest(Bundle.open(folder).manifest) for folder in options.beside]
     searched = [Row.of_result(read_result(path), "validation") for path in options.searched]
-    command = (
-        f"python -m training train training/configs/{manifest.name}.toml --output runs/{run.name}"
-    )
+    command = f"python -m training train {SETTINGS_FILE} --output runs/{run.name}"
     return card(manifest, own, others, searched, command)
 
 

@@ -58,7 +58,8 @@ def measure_parity(model: Autoencoder, engine: Engine, images: NDArray[np.uint8]
         differing, total = differing + int(differ.sum()), total + differ.size
         gap = max(gap, _largest_gap(in_float64, batch, differ))
         where_equal = np.abs(encoded.margins - margins)[_any_depth(~differ, margins.ndim)]
-        noise = max(noise, float(where_equal.max(initial=0.0)))
+        # Not Python's max, which a NaN passes unseen.
+        noise = float(np.maximum(noise, where_equal.max(initial=0.0)))
         pixels = max(pixels, _pixel_difference(model, engine, encoded.tokens))
     parity = Parity(len(images), total, differing / total, gap, noise, pixels)
     _hold(parity)
@@ -89,6 +90,7 @@ def _pixel_difference(model: Autoencoder, engine: Engine, tokens: NDArray[np.int
 
 def _hold(parity: Parity) -> None:
     complaints = {
+        "margins are not numbers": not np.isfinite(parity.margin_noise),
         f"{parity.differing_tokens:.3%} of the tokens differ": parity.differing_tokens
         > MAX_DIFFERING,
         f"a token differs that is no near-tie (gap {parity.largest_gap:.2g})": (

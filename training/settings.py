@@ -2,15 +2,16 @@
 
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from models import ModelSettings
+from models.quantizers import QUANTIZERS
 from models.storage import settings_from_table
 
 
@@ -104,6 +105,12 @@ class RunSettings(_Table):
     def _model(cls, table: Any) -> Any:
         return settings_from_table(table) if isinstance(table, dict) else table
 
+    @field_validator("model")
+    @classmethod
+    def _quantizer_options(cls, model: ModelSettings) -> ModelSettings:
+        check_options(model.method, model.quantizer)
+        return model
+
     def to_table(self) -> dict[str, Any]:
         """The settings as TOML has them."""
         table = self.model_dump(exclude={"model"})
@@ -131,8 +138,26 @@ def settings_from(table: dict[str, Any], origin: str) -> RunSettings:
     try:
         return RunSettings.model_validate(table)
     except ValidationError as error:
-        wrong = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        wrong = (
+            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        )
         raise SettingsError(f"{origin}: " + "; ".join(wrong)) from error
+
+
+def check_options(method: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError naming the option of a quantizer that is unknown or has a wrong type."""
+    if method not in QUANTIZERS:
+        raise ValueError(f"no quantizer is called {method!r}; there are {', '.join(QUANTIZERS)}")
+    hints = get_type_hints(QUANTIZERS[method].__init__)
+    hints.pop("return", None)
+    for name, value in options.items():
+        if name not in hints:
+            raise ValueError(f"{method} has no option {name!r}; it takes {', '.join(hints)}")
+        try:
+            TypeAdapter(hints[name]).validate_python(value, strict=True)
+        except ValidationError as error:
+            raise ValueError(f"quantizer.{name}: {error.errors()[0]['msg']}") from error
 
 
 def _override(table: dict[str, Any], override: str) -> None:
@@ -147,4 +172,4 @@ def _override(table: dict[str, Any], override: str) -> None:
     try:
         table[last] = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
-        table[last] = value
+        table[last] = value.strip()

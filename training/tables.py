@@ -1,5 +1,6 @@
 """Tables of runs, best first, for cards and reports."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +56,6 @@ def results_table(rows: Sequence[Row]) -> str:
     """A Markdown table of runs, best MSE first."""
     labels = [SHOWN[column][0].replace("|", r"\|") for column in COLUMNS]
     head = ["method", "code_dim", "learning rate", "epochs", *labels]
-    ordered = sorted(rows, key=lambda row: row.figures["mse"])
+    ordered = sorted(rows, key=lambda row: row.figures.get("mse", math.inf))
     lines = [head, ["---"] * len(head), *(row.cells() for row in ordered)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

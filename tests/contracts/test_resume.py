@@ -1,0 +1,267 @@
+"""A run that is killed and goes on ends in the bits of one that was never stopped.
+
+Everything that could remember how it got here is on: noise, code replacement, moving averages,
+mirrored samples, AdamW, BatchNorm, temperature and learning rate that follow the step, two loader
+workers. The quick run kills a real process for one quantizer and interrupts all of them in this
+process; `make test-slow` kills a process for each.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.quantizers import QUANTIZERS
+from models.quantizers.replacement import DeadCodes
+from models.storage import WEIGHTS_FILE
+from tests.training.tiny import OPTIONS, one_thread, smooth_images, tiny_settings, write_images
+from training.checkpoint import CHECKPOINT_FILE
+from training.loop import Trainer
+from training.results import RESULT_FILE
+from training.runs import train
+from training.settings import RunSettings, load_settings
+
+ROOT = Path(__file__).parents[2]
+STEPS, FIRST_CHECKPOINT = 8, 3
+VALIDATION_IMAGES = 64
+REPRESENTATIVE = "gmvq"
+QUANTIZER_STATE = {
+    "vq": {"codebook", "dead_codes.idle"},
+    "vq_ema": {"codebook", "counts", "sums", "dead_codes.idle"},
+    "gmvq": {"codebook", "offset"},
+}
+Finish = Callable[[Path, Path], None]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """32 images to train on and those to validate by."""
+    made = smooth_images(32 + VALIDATION_IMAGES)
+    return write_images(tmp_path_factory.mktemp("images"), made)
+
+
+def settings_of(method: str, images: Path, **changes: Any) -> RunSettings:
+    """Two epochs of four steps; a validation after each step, which also gives the killer time."""
+    return tiny_settings(
+        method,
+        images,
+        {
+            "data.validation_images": VALIDATION_IMAGES,
+            "data.flip": True,
+            "data.num_workers": 2,
+            "model.quantizer.codebook_size": 64,
+            "schedule.checkpoint_every": FIRST_CHECKPOINT,
+            "schedule.validate_every": 1,
+            **changes,
+        },
+    )
+
+
+def config_of(settings: RunSettings, folder: Path) -> Path:
+    path = folder / "config.toml"
+    path.write_text(settings.to_toml())
+    return path
+
+
+def start(config: Path, output: Path) -> subprocess.Popen[bytes]:
+    arguments = ["train", str(config), "--output", str(output), "--threads", "1"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "training", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def in_a_process(config: Path, output: Path) -> None:
+    assert start(config, output).wait(120) == 0
+
+
+def in_this_process(config: Path, output: Path) -> None:
+    train(load_settings(config), output)
+
+
+def checkpoint(folder: Path) -> dict[str, Any]:
+    return torch.load(folder / CHECKPOINT_FILE, weights_only=True)
+
+
+def kill_after_the_first_checkpoint(config: Path, output: Path) -> None:
+    """Start a run and SIGKILL it as soon as its first checkpoint has its name."""
+    process = start(config, output)
+    try:
+        while not (output / CHECKPOINT_FILE).exists():
+            assert process.poll() is None, "the run ended before its first checkpoint"
+            time.sleep(0.001)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait(60) == -signal.SIGKILL
+    finally:
+        process.kill()
+        process.wait(60)
+
+
+def interrupted(config: Path, folder: Path) -> Path:
+    """The folder of a run that was killed before its second checkpoint.
+
+    Where the machine was so busy that the kill came later, another is started.
+    """
+    for attempt in range(3):
+        output = folder / f"killed-{attempt}"
+        kill_after_the_first_checkpoint(config, output)
+        if checkpoint(output)["run"]["step"] == FIRST_CHECKPOINT:
+            assert not (output / WEIGHTS_FILE).exists()
+            return output
+    pytest.fail("three runs passed their second checkpoint before they could be killed")
+
+
+def differences(one: Any, other: Any, place: str = "") -> list[str]:
+    """Where two nested states differ in any bit."""
+    if isinstance(one, Tensor):
+        same = one.dtype == other.dtype and torch.equal(one, other)
+        return [] if same else [place]
+    if isinstance(one, dict):
+        keys = one.keys() | other.keys()
+        if one.keys() != other.keys():
+            return [f"{place}: keys"]
+        return [d for key in keys for d in differences(one[key], other[key], f"{place}/{key}")]
+    if isinstance(one, list):
+        if len(one) != len(other):
+            return [f"{place}: length"]
+        pairs = enumerate(zip(one, other, strict=True))
+        return [d for i, (a, b) in pairs for d in differences(a, b, f"{place}/{i}")]
+    return [] if one == other else [place]
+
+
+def assert_bit_equal(one: Path, other: Path) -> None:
+    """Weights, buffers, optimiser, history and result of two finished runs."""
+    a, b = checkpoint(one), checkpoint(other)
+    assert a["run"]["step"] == b["run"]["step"] == STEPS
+    assert len(a["run"]["history"]) == STEPS
+    for content in (a, b):
+        del content["run"]["seconds"]
+    assert differences(a, b) == []
+    assert (one / WEIGHTS_FILE).read_bytes() == (other / WEIGHTS_FILE).read_bytes()
+    results = [json.loads((folder / RESULT_FILE).read_text()) for folder in (one, other)]
+    for result in results:
+        del result["seconds"]
+    assert results[0] == results[1]
+
+
+def assert_killing_changes_no_bit(settings: RunSettings, folder: Path, finish: Finish) -> None:
+    config = config_of(settings, folder)
+    killed = interrupted(config, folder)
+    early = checkpoint(killed)
+    finish(config, folder / "unbroken")
+    finish(config, killed)
+    assert differences(early["modules"], checkpoint(killed)["modules"])
+    assert_bit_equal(killed, folder / "unbroken")
+
+
+@pytest.mark.parametrize("method", [REPRESENTATIVE])
+def test_a_killed_process_goes_on_to_the_same_bits(
+    method: str, images: Path, tmp_path: Path
+) -> None:
+    assert_killing_changes_no_bit(settings_of(method, images), tmp_path, in_this_process)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", QUANTIZERS)
+def test_a_killed_process_goes_on_in_another_to_the_same_bits(
+    method: str, images: Path, tmp_path: Path
+) -> None:
+    assert_killing_changes_no_bit(settings_of(method, images), tmp_path, in_a_process)
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a run in the middle."""
+
+
+@pytest.fixture(scope="module", params=QUANTIZERS)
+def unbroken(
+    request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunSettings, Path]:
+    """A run of each quantizer that nothing stopped."""
+    settings = settings_of(request.param, images, **{"data.num_workers": 0})
+    folder = tmp_path_factory.mktemp("unbroken")
+    with one_thread():
+        train(settings, folder)
+    return settings, folder
+
+
+@pytest.mark.parametrize("last", [0, 2, 3, 6])
+def test_a_run_interrupted_at_any_step_goes_on_to_the_same_bits(
+    unbroken: tuple[RunSettings, Path], last: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, whole = unbroken
+    step = Trainer._step
+
+    def broken(self: Trainer, number: int, batch: Any) -> Any:
+        if number == last:
+            raise Interrupted
+        return step(self, number, batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_step", broken)
+        with pytest.raises(Interrupted):
+            train(settings, tmp_path)
+    train(settings, tmp_path)
+    assert_bit_equal(tmp_path, whole)
+
+
+def test_workers_change_no_bit(unbroken: tuple[RunSettings, Path], tmp_path: Path) -> None:
+    settings, folder = unbroken
+    data = settings.data.model_copy(update={"num_workers": 2})
+    train(settings.model_copy(update={"data": data}), tmp_path)
+    alone, helped = checkpoint(folder), checkpoint(tmp_path)
+    assert differences(alone["modules"], helped["modules"]) == []
+    assert differences(alone["run"]["history"], helped["run"]["history"]) == []
+
+
+def test_every_quantizer_stands_in_the_tables() -> None:
+    assert set(OPTIONS) == set(QUANTIZER_STATE) == set(QUANTIZERS)
+
+
+def test_a_checkpoint_has_the_whole_state(unbroken: tuple[RunSettings, Path]) -> None:
+    settings, folder = unbroken
+    modules = checkpoint(folder)["modules"]
+    quantizer = {
+        name.removeprefix("quantizer.") for name in modules["model"] if "quantizer." in name
+    }
+    assert quantizer == QUANTIZER_STATE[settings.model.method]
+    moments = modules["optimiser"]["state"]
+    assert all({"step", "exp_avg", "exp_avg_sq"} <= set(state) for state in moments.values())
+    assert len(moments) == sum(len(g["params"]) for g in modules["optimiser"]["param_groups"])
+
+
+@pytest.mark.parametrize(
+    "method", [method for method in QUANTIZERS if "replace_after" in OPTIONS[method]]
+)
+def test_codes_are_replaced_before_and_after_the_first_checkpoint(
+    method: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced: dict[int, int] = {}
+    forward = DeadCodes.forward
+
+    def spy(self: DeadCodes, counts: Tensor, vectors: Tensor, progress: Any) -> Any:
+        dead, made = forward(self, counts, vectors, progress)
+        replaced[progress.step] = len(dead)
+        return dead, made
+
+    monkeypatch.setattr(DeadCodes, "forward", spy)
+    train(settings_of(method, images, **{"data.num_workers": 0}), tmp_path)
+    assert sum(count for step, count in replaced.items() if step < FIRST_CHECKPOINT) > 0
+    assert sum(count for step, count in replaced.items() if step >= FIRST_CHECKPOINT) > 0

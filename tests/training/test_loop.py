@@ -1,0 +1,229 @@
+"""The loop: it learns, starts from k-means, writes its log, and stops at what is no number."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import models.quantizers.vq
+from models.quantizers import QUANTIZERS
+from models.randomness import INITIALISATION_STEP
+from tests.training.tiny import tiny_settings
+from training.data import load_splits
+from training.data.batches import BatchPlan, to_pixels, whole_batches
+from training.loop import Trainer
+from training.objectives import Loss
+from training.settings import RunSettings, SettingsError
+
+
+def trainer_of(settings: RunSettings, folder: Path) -> Trainer:
+    return Trainer(settings, load_splits(settings.data), folder)
+
+
+def losses_of(trainer: Trainer) -> list[float]:
+    """Train to the end; the mean squared error of every step."""
+    errors: list[float] = []
+    objective = trainer.objective
+
+    def spy(pixels: Tensor, reconstruction: Any) -> Loss:
+        loss = objective(pixels, reconstruction)
+        errors.append(float(loss.parts["mse"]))
+        return loss
+
+    trainer.objective = spy
+    trainer.run()
+    return errors
+
+
+@pytest.mark.parametrize("method", QUANTIZERS)
+def test_the_error_falls_on_real_images(method: str, real_images: Path, tmp_path: Path) -> None:
+    settings = tiny_settings(method, real_images, {"data.image_size": 32, "schedule.epochs": 3})
+    errors = losses_of(trainer_of(settings, tmp_path))
+    assert len(errors) == 36
+    assert np.mean(errors[-5:]) < 0.7 * np.mean(errors[:3])
+
+
+@pytest.mark.parametrize("method", QUANTIZERS)
+def test_every_part_of_the_model_learns(method: str, made_images: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(tiny_settings(method, made_images, {"schedule.epochs": 1}), tmp_path)
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    trainer.run()
+    for name, tensor in trainer.model.state_dict().items():
+        assert bool(torch.isfinite(tensor).all()), name
+    after = trainer.model.state_dict()
+    same = {name for name, tensor in after.items() if torch.equal(tensor, before[name])}
+    assert same <= {"quantizer.dead_codes.idle"}
+
+
+@pytest.mark.parametrize("method", QUANTIZERS)
+def test_the_codes_start_as_k_means_of_the_first_heads(
+    method: str, made_images: Path, tmp_path: Path
+) -> None:
+    trainer = trainer_of(
+        tiny_settings(method, made_images, {"schedule.precision": "32-true"}), tmp_path
+    )
+    given: list[tuple[Tensor, int]] = []
+    quantizer = trainer.model.quantizer
+    real = quantizer.initialise
+
+    def spy(heads: Tensor, progress: Any) -> None:
+        given.append((heads.clone(), progress.step))
+        real(heads, progress)
+
+    quantizer.initialise = spy
+    start = quantizer.code_table().detach().clone()
+    trainer._initialise_quantizer()
+    [(heads, step)] = given
+    assert step == INITIALISATION_STEP
+    assert heads.shape == (256, quantizer.head_channels)
+    assert not torch.equal(quantizer.code_table(), start)
+    distances = torch.cdist(heads[:, :4], quantizer.code_table())
+    centres = torch.stack([heads[distances.argmin(1) == code, :4].mean(0) for code in range(16)])
+    assert torch.allclose(centres, quantizer.code_table(), atol=0.05)
+
+
+def test_a_run_starts_its_codes_once_and_a_finished_one_not_again(
+    made_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    real: Callable[..., Tensor] = models.quantizers.vq.kmeans
+
+    def spy(vectors: Tensor, size: int, seed: int) -> Tensor:
+        calls.append(len(vectors))
+        return real(vectors, size, seed)
+
+    monkeypatch.setattr(models.quantizers.vq, "kmeans", spy)
+    settings = tiny_settings("vq", made_images)
+    for _ in range(2):
+        trainer_of(settings, tmp_path).run()
+    assert calls == [256]
+
+
+def test_the_log_has_the_scalars_that_people_look_for(made_images: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trainer_of(tiny_settings("gmvq", made_images, {"schedule.validate_every": 4}), tmp_path).run()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert {
+        "train/loss",
+        "train/mse",
+        "train/commitment",
+        "train/usage",
+        "train/learning_rate",
+        "train/gradient_norm",
+        "train/posterior_entropy",
+        "train/posterior_mean_entropy",
+        "train/precision",
+        "validation/mse",
+        "validation/psnr",
+        "validation/ssim",
+        "validation/perplexity",
+        "validation/soft_perplexity",
+    } <= set(events.Tags()["scalars"])
+    validations = events.Scalars("validation/mse")
+    assert [event.step for event in validations] == [4, 8]
+    assert events.Scalars("train/learning_rate")[0].value == pytest.approx(5e-4)
+
+
+def test_validations_are_remembered_with_their_step(made_images: Path, tmp_path: Path) -> None:
+    settings = tiny_settings("vq", made_images, {"schedule.validate_every": 3})
+    history = trainer_of(settings, tmp_path).run().history
+    assert [entry["step"] for entry in history] == [3, 6, 8]
+    assert all(entry["mse"] > 0.0 for entry in history)
+
+
+@pytest.mark.parametrize("step", [0, 5])
+def test_a_loss_that_is_no_number_stops_the_run_before_it_harms(
+    made_images: Path, tmp_path: Path, step: int
+) -> None:
+    trainer = trainer_of(tiny_settings("vq", made_images), tmp_path)
+    objective = trainer.objective
+
+    def spoilt(pixels: Tensor, reconstruction: Any) -> Loss:
+        loss = objective(pixels, reconstruction)
+        scale = float("nan") if trainer.state.step == step else 1.0
+        return loss._replace(total=loss.total * scale)
+
+    trainer.objective = spoilt
+    with pytest.raises(FloatingPointError, match=rf"step {step} .*optimiser\.learning_rate"):
+        trainer.run()
+    assert all(bool(torch.isfinite(p).all()) for p in trainer.model.parameters())
+    assert trainer.state.step == step
+
+
+def test_gradients_are_clipped_to_the_norm(made_images: Path, tmp_path: Path) -> None:
+    settings = tiny_settings("vq", made_images, {"optimiser.clip_norm": 1e-3})
+    trainer = trainer_of(settings, tmp_path)
+    norms: list[float] = []
+    step = trainer.optimiser.step
+
+    def spy(*args: Any, **kwargs: Any) -> Any:
+        squares = [p.grad.square().sum() for p in trainer.model.parameters() if p.grad is not None]
+        norms.append(float(torch.stack(squares).sum().sqrt()))
+        return step(*args, **kwargs)
+
+    trainer.optimiser.step = spy
+    trainer.run()
+    assert max(norms) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_each_step_sees_the_batch_of_its_plan_mirrored_or_not(
+    made_images: Path, tmp_path: Path
+) -> None:
+    settings = tiny_settings("vq", made_images)
+    trainer = trainer_of(settings, tmp_path)
+    seen: list[list[int]] = []
+    real = trainer._progress
+
+    def spy(step: int, sample_indices: Tensor) -> Any:
+        if step != INITIALISATION_STEP:
+            seen.append(sample_indices.tolist())
+        return real(step, sample_indices)
+
+    trainer._progress = spy
+    trainer.run()
+    plan = BatchPlan(32, 8, seed=3)
+    assert seen == [[index for _, index in batch] for batch in plan.from_step(0, 8)]
+
+
+def test_images_that_fill_no_batch_are_refused(made_images: Path, tmp_path: Path) -> None:
+    settings = tiny_settings("vq", made_images, {"schedule.batch_size": 33})
+    with pytest.raises(SettingsError, match=r"batch_size is 33.* 32 training images"):
+        trainer_of(settings, tmp_path)
+
+
+def test_images_that_the_factor_does_not_divide_are_refused(
+    made_images: Path, tmp_path: Path
+) -> None:
+    settings = tiny_settings("vq", made_images, {"data.image_size": 18})
+    with pytest.raises(SettingsError, match=r"18 x 18 .*factor 4"):
+        trainer_of(settings, tmp_path)
+
+
+def test_fewer_vectors_than_codes_are_refused(made_images: Path, tmp_path: Path) -> None:
+    settings = tiny_settings("vq", made_images, {"model.quantizer.codebook_size": 1024})
+    with pytest.raises(ValueError, match="k-means needs at least 1024 vectors"):
+        trainer_of(settings, tmp_path).run()
+
+
+def test_a_run_without_validation_images_has_no_history(made_images: Path, tmp_path: Path) -> None:
+    settings = tiny_settings("vq", made_images, {"data.validation_images": 0})
+    state = trainer_of(settings, tmp_path).run()
+    assert state.history == []
+    assert state.step == 12
+
+
+def test_the_trained_network_reconstructs_in_evaluation_too(
+    real_images: Path, tmp_path: Path
+) -> None:
+    settings = tiny_settings("vq_ema", real_images, {"data.image_size": 32, "schedule.epochs": 10})
+    trainer = trainer_of(settings, tmp_path)
+    trainer.run()
+    [batch] = whole_batches(trainer.splits.validation, 16)
+    pixels = to_pixels(torch.from_numpy(batch))
+    grey = float((pixels - pixels.mean()).square().mean())
+    assert trainer.state.history[-1]["mse"] < grey

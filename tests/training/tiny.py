@@ -1,0 +1,86 @@
+"""Runs that take a second: a network of width 8, 16 codes, images that the tests make."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from training.settings import RunSettings, settings_from
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "vq": {"replace_after": 2},
+    "vq_ema": {"replace_after": 2, "decay": 0.9},
+    "gmvq": {"noise": "token"},
+}
+"""Options with which each quantizer has all the state and all the noise that it can have."""
+
+OBJECTIVES = {"vq": "vqvae", "vq_ema": "vqvae", "gmvq": "albo"}
+
+
+def smooth_images(count: int, side: int = 16, seed: int = 0) -> NDArray[np.uint8]:
+    """uint8 (count, side, side, 3): coarse squares and a little noise."""
+    rng = np.random.default_rng([seed, side])
+    coarse = rng.random((count, side // 4, side // 4, 3)).repeat(4, axis=1).repeat(4, axis=2)
+    fine = rng.random((count, side, side, 3))
+    return np.round(255 * (0.8 * coarse + 0.2 * fine)).astype(np.uint8)
+
+
+def write_images(folder: Path, images: NDArray[np.uint8]) -> Path:
+    """Write them as PNG files that sort in their order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for place, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{place:04}.png")
+    return folder
+
+
+def tiny_table(method: str, images: Path | str) -> dict[str, Any]:
+    """Settings as TOML has them: 8 images a batch, 16 images kept for validation."""
+    return {
+        "name": f"tiny-{method}",
+        "seed": 3,
+        "data": {
+            "kind": "folder",
+            "folder": str(images),
+            "validation_images": 16,
+            "image_size": 16,
+        },
+        "model": {
+            "method": method,
+            "network": {"width": 8, "num_blocks": 1},
+            "quantizer": {"codebook_size": 16, "code_dim": 4, **OPTIONS[method]},
+        },
+        "objective": {"name": OBJECTIVES[method]},
+        "optimiser": {"learning_rate": 5e-3},
+        "schedule": {"epochs": 2, "batch_size": 8, "kmeans_vectors": 256},
+    }
+
+
+def tiny_settings(
+    method: str, images: Path | str, changes: Mapping[str, Any] | None = None
+) -> RunSettings:
+    """The settings, with "table.key" changes."""
+    table = tiny_table(method, images)
+    for name, value in (changes or {}).items():
+        *parents, last = name.split(".")
+        place = table
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    return settings_from(table, "a test")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread and as it was afterwards."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(False)
