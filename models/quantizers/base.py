@@ -30,7 +30,7 @@ class Quantized(NamedTuple):
 class ParameterState(Protocol):
     """The optimiser's memory of a parameter, as `torch.optim.Optimizer.state` holds it."""
 
-    def get(self, key: Tensor, default: dict[str, Tensor]) -> dict[str, Tensor]: ...
+    def get(self, key: Tensor, default: dict[str, Tensor], /) -> dict[str, Tensor]: ...
 
 
 class Quantizer(nn.Module):
@@ -65,10 +65,14 @@ class Quantizer(nn.Module):
         The margin is (s1 - s2) / (|s1| + |s2|) of the two best scores: how far a token is from
         being another. Equal scores give the lowest index.
         """
-        best, indices = self.scores(head).topk(2, dim=-1)
+        with torch.autocast(head.device.type, enabled=False):
+            scores = self.scores(head)
+        best, order = scores.topk(2, dim=-1)
         s1, s2 = best[..., 0], best[..., 1]
         margin = (s1 - s2) / (s1.abs() + s2.abs()).clamp_min(torch.finfo(s1.dtype).tiny)
-        return indices[..., 0], margin
+        # Of equal scores torch's topk puts any first; ONNX's TopK the lowest, at half the time.
+        indices = order[..., 0] if torch.onnx.is_in_onnx_export() else scores.argmax(-1)
+        return indices, margin
 
     def indices(self, head: Tensor) -> Tensor:
         """The tokens of `assign`."""

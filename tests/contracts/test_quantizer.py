@@ -1,0 +1,384 @@
+"""Laws that every quantizer in the table obeys, in evaluation and in training."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.quantizers import QUANTIZERS, Quantized, Quantizer, build_quantizer
+from models.quantizers.base import to_tokens
+from models.randomness import INITIALISATION_STEP, Noise, Progress
+
+K, D = 16, 4
+SIZES = {"codebook_size": K, "code_dim": D}
+SAMPLES, HEIGHT, WIDTH, NUM_STEPS = 5, 3, 2, 100
+
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "vq": [SIZES, SIZES | {"replace_after": 2}],
+    "vq_ema": [SIZES, SIZES | {"decay": 0.8, "replace_after": 2}],
+    "gmvq": [
+        SIZES,
+        SIZES | {"precision": "scalar", "noise": "batch_mean"},
+        SIZES | {"noise": "off", "argmax_from": 0.0, "two_sigma2": 0.5},
+    ],
+}
+CASES = [(method, options) for method, several in OPTIONS.items() for options in several]
+
+Make = Callable[..., Quantizer]
+
+
+@pytest.fixture(params=CASES, ids=lambda case: "-".join(map(str, [case[0], *case[1].values()])))
+def make(request: pytest.FixtureRequest) -> Make:
+    """Builds the quantizer of the case, its codes spread over the heads of these tests."""
+    method, options = request.param
+
+    def build(seed: int = 0) -> Quantizer:
+        torch.manual_seed(seed)
+        quantizer = build_quantizer(method, options)
+        heads = spread(torch.randn(200, quantizer.head_channels))
+        quantizer.initialise(heads, progress(step=INITIALISATION_STEP))
+        return quantizer
+
+    return build
+
+
+def spread(head: Tensor) -> Tensor:
+    """Away from the origin, so that a missing centre would show."""
+    return head + 1.5
+
+
+def heads_for(quantizer: Quantizer, samples: int = SAMPLES, seed: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (samples, quantizer.head_channels, HEIGHT, WIDTH)
+    return spread(torch.randn(shape, generator=generator))
+
+
+def progress(step: int = 30, seed: int = 0, samples: list[int] | None = None) -> Progress:
+    chosen = torch.tensor(list(range(SAMPLES)) if samples is None else samples)
+    return Progress(max(step, 0), NUM_STEPS, Noise(seed, step, chosen))
+
+
+def code_tensor(quantizer: Quantizer) -> Tensor | None:
+    """The table that is trained, where there is one."""
+    tensors = dict(quantizer.named_parameters()) | dict(quantizer.named_buffers())
+    return tensors.get("codebook")
+
+
+def has_scores(quantizer: Quantizer) -> bool:
+    return type(quantizer).scores is not Quantizer.scores
+
+
+def assert_equal(first: Quantized, second: Quantized) -> None:
+    """Bit by bit, with all terms and statistics."""
+    for one, other in zip(first[:3], second[:3], strict=True):
+        assert torch.equal(one, other)
+    for one, other in ((first.terms, second.terms), (first.statistics, second.statistics)):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            assert torch.equal(value, other[name]), name
+
+
+def test_every_quantizer_is_held_to_the_laws() -> None:
+    assert list(OPTIONS) == list(QUANTIZERS)
+    assert all(OPTIONS.values())
+
+
+def test_sizes_are_stated(make: Make) -> None:
+    quantizer = make()
+    assert quantizer.head_channels >= 1
+    assert (quantizer.codebook_size, quantizer.code_dim) == (K, D)
+    assert quantizer.depth >= 1
+    tail = () if quantizer.depth == 1 else (quantizer.depth,)
+    assert quantizer.code_table().shape == (*tail, K, D)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_shapes_and_ranges(make: Make, training: bool) -> None:
+    quantizer = make().train(training)
+    result = quantizer(heads_for(quantizer), progress())
+    tail = () if quantizer.depth == 1 else (quantizer.depth,)
+    assert result.indices.shape == (SAMPLES, HEIGHT, WIDTH, *tail)
+    assert result.indices.dtype == torch.int64
+    assert result.indices.min() >= 0
+    assert result.indices.max() < K
+    assert len(result.indices.unique()) > K // 4
+    for vectors in (result.z_q, result.z_e):
+        assert vectors.shape == (SAMPLES, D, HEIGHT, WIDTH)
+        assert vectors.dtype == torch.float32
+        assert vectors.isfinite().all()
+    assert not result.z_e.requires_grad
+
+
+def test_in_evaluation_z_q_is_lookup_of_the_indices(make: Make) -> None:
+    quantizer = make().eval()
+    result = quantizer(heads_for(quantizer), None)
+    assert torch.equal(result.z_q, quantizer.lookup(result.indices))
+
+
+def test_lookup_reads_the_code_table(make: Make) -> None:
+    quantizer = make().eval()
+    indices = quantizer.indices(heads_for(quantizer))
+    if quantizer.depth == 1:
+        rows = quantizer.code_table()[indices.flatten()]
+        assert torch.equal(to_tokens(quantizer.lookup(indices)), rows)
+
+
+def test_indices_are_those_of_forward(make: Make) -> None:
+    quantizer = make().eval()
+    for seed in range(5):
+        head = heads_for(quantizer, samples=40, seed=seed)
+        tokens, _ = quantizer.assign(head)
+        assert torch.equal(tokens, quantizer(head, None).indices)
+        assert torch.equal(tokens, quantizer.indices(head))
+
+
+def test_evaluation_draws_no_noise(make: Make) -> None:
+    quantizer = make().eval()
+    head = heads_for(quantizer)
+    first = quantizer(head, None)
+    assert_equal(first, quantizer(head, None))
+    assert_equal(first, quantizer(head, progress(step=1, seed=5)))
+
+
+def test_tokens_of_a_batch_are_those_of_its_singles(make: Make) -> None:
+    quantizer = make().eval()
+    head = heads_for(quantizer)
+    whole = quantizer(head, None)
+    for i in range(SAMPLES):
+        single = quantizer(head[i : i + 1], None)
+        assert torch.equal(single.indices[0], whole.indices[i])
+        assert torch.equal(single.z_q[0], whole.z_q[i])
+
+
+def test_evaluation_changes_no_state(make: Make) -> None:
+    quantizer = make().eval()
+    before = {name: tensor.clone() for name, tensor in quantizer.state_dict().items()}
+    head = heads_for(quantizer)
+    quantizer(head, None)
+    quantizer.lookup(quantizer.assign(head)[0])
+    after = quantizer.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_training_is_a_function_of_seed_step_and_samples(make: Make) -> None:
+    quantizer = make().train()
+    head = heads_for(quantizer)
+    first = quantizer(head, progress())
+    torch.manual_seed(99)
+    assert_equal(first, quantizer(head, progress()))
+
+
+def test_training_tokens_of_a_sample_do_not_depend_on_the_batch(make: Make) -> None:
+    quantizer = make().train()
+    head, order = heads_for(quantizer), [3, 0, 4]
+    whole = quantizer(head, progress(samples=[7, 8, 9, 10, 11])).indices
+    part = quantizer(head[order], progress(samples=[10, 7, 11])).indices
+    assert torch.equal(part, whole[order])
+
+
+def trained(quantizer: Quantizer, steps: int = 4) -> Quantizer:
+    """After some steps of an optimiser on all terms, as the loop makes them."""
+    quantizer.train()
+    parameters = list(quantizer.parameters()) or [nn.Parameter(torch.zeros(1))]
+    optimiser = torch.optim.AdamW(parameters, lr=0.01)
+    for step in range(steps):
+        head = heads_for(quantizer, seed=step).requires_grad_()
+        given = progress(step)
+        result = quantizer(head, given)
+        optimiser.zero_grad()
+        (torch.stack([*result.terms.values()]).sum() + result.z_q.square().mean()).backward()
+        optimiser.step()
+        quantizer.after_step(result, given, optimiser.state)
+    return quantizer
+
+
+def test_training_twice_gives_the_same_quantizer(make: Make) -> None:
+    first, second = trained(make()).state_dict(), trained(make()).state_dict()
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_training_moves_the_codes(make: Make) -> None:
+    before, after = make(), trained(make())
+    assert not torch.equal(before.code_table(), after.code_table())
+    assert after.code_table().isfinite().all()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_state_dict_carries_everything(make: Make, training: bool) -> None:
+    first = trained(make()).train(training)
+    second = make(seed=1)
+    head = heads_for(first)
+    assert not torch.equal(first(head, progress()).z_q, second(head, progress()).z_q)
+    second.load_state_dict(first.state_dict())
+    second.train(training)
+    assert_equal(first(head, progress()), second(head, progress()))
+    assert first.rule() == second.rule()
+
+
+def test_margins_follow_from_the_scores(make: Make) -> None:
+    quantizer = make().eval()
+    head = heads_for(quantizer)
+    tokens, margins = quantizer.assign(head)
+    assert margins.shape == (SAMPLES, HEIGHT, WIDTH)
+    assert margins.dtype == torch.float32
+    assert margins.min() >= 0.0
+    assert margins.max() <= 1.0
+    if has_scores(quantizer):
+        scores = quantizer.scores(head)
+        assert scores.shape == (SAMPLES, HEIGHT, WIDTH, K)
+        assert scores.dtype == torch.float32
+        assert torch.equal(tokens, scores.argmax(-1))
+        s2, s1 = scores.double().sort(-1).values[..., -2:].unbind(-1)
+        expected = (s1 - s2) / (s1.abs() + s2.abs())
+        torch.testing.assert_close(margins.double(), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_scores_have_no_part_that_all_codes_share(make: Make) -> None:
+    """Moving vectors and codes together leaves them, and with them every margin."""
+    quantizer = make().eval()
+    codes = code_tensor(quantizer)
+    if not has_scores(quantizer) or codes is None:
+        return
+    head = heads_for(quantizer)
+    before = quantizer.scores(head)
+    with torch.no_grad():
+        codes += 8.0
+        head[:, :D] += 8.0
+    torch.testing.assert_close(quantizer.scores(head), before, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("num_codes", [3, 16, 100, 1024])
+def test_equal_scores_give_the_lowest_index(
+    make: Make, num_codes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quantizer = make().eval()
+    if not has_scores(quantizer):
+        return
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(-2, 3, (2, HEIGHT, WIDTH, num_codes), generator=generator).float()
+    monkeypatch.setattr(quantizer, "scores", lambda head: scores)
+    tokens, margins = quantizer.assign(heads_for(quantizer))
+    expected = [int((row == row.max()).nonzero()[0]) for row in scores.view(-1, num_codes)]
+    assert tokens.flatten().tolist() == expected
+    if num_codes >= 100:
+        assert torch.equal(margins, torch.zeros_like(margins))
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0])
+def test_scores_that_are_all_equal_have_no_margin(
+    make: Make, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quantizer = make().eval()
+    if not has_scores(quantizer):
+        return
+    scores = torch.full((2, HEIGHT, WIDTH, 100), value)
+    monkeypatch.setattr(quantizer, "scores", lambda head: scores)
+    tokens, margins = quantizer.assign(heads_for(quantizer))
+    assert torch.equal(tokens, torch.zeros_like(tokens))
+    assert torch.equal(margins, torch.zeros_like(margins))
+
+
+def test_of_equal_codes_the_first_is_taken(make: Make) -> None:
+    quantizer = make().eval()
+    codes = code_tensor(quantizer)
+    if codes is None:
+        return
+    with torch.no_grad():
+        codes[K // 2 :] = codes[: K // 2]
+    head = heads_for(quantizer, samples=40)
+    tokens = quantizer.indices(head)
+    assert tokens.max() < K // 2
+    assert torch.equal(tokens, quantizer(head, None).indices)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_statistics_describe_a_distribution(make: Make, training: bool) -> None:
+    quantizer = make().train(training)
+    statistics = quantizer(heads_for(quantizer), progress()).statistics
+    mean = statistics["posterior_mean"]
+    assert mean.shape == (K,)
+    assert mean.min() >= 0.0
+    assert mean.sum().item() == pytest.approx(1.0, abs=1e-5)
+    assert statistics["posterior_entropy"].shape == ()
+    assert 0.0 <= statistics["posterior_entropy"].item() <= torch.tensor(float(K)).log()
+    assert not any(value.requires_grad for value in statistics.values())
+
+
+def test_terms_are_finite_scalars_with_a_gradient(make: Make) -> None:
+    quantizer = make().train()
+    head = heads_for(quantizer).requires_grad_()
+    terms = quantizer(head, progress()).terms
+    for name, term in terms.items():
+        assert term.shape == (), name
+        assert term.isfinite(), name
+        assert term.item() >= 0.0, name
+        assert term.requires_grad, name
+
+
+def gradient_of(loss: Tensor, tensor: Tensor) -> Tensor | None:
+    return torch.autograd.grad(loss, tensor, retain_graph=True, allow_unused=True)[0]
+
+
+def test_gradients_reach_the_head_and_a_trained_codebook(make: Make) -> None:
+    quantizer = make().train()
+    head = heads_for(quantizer).requires_grad_()
+    result = quantizer(head, progress())
+    of_z_q = gradient_of(result.z_q.square().sum(), head)
+    assert of_z_q is not None
+    assert of_z_q.isfinite().all()
+    assert (of_z_q.abs().sum(dim=(1, 2, 3)) > 0).all()
+    codes = code_tensor(quantizer)
+    if isinstance(codes, nn.Parameter):
+        loss = result.z_q.sum() + torch.stack([*result.terms.values()]).sum()
+        gradient = gradient_of(loss, codes)
+        assert gradient is not None
+        assert gradient.isfinite().all()
+        assert (gradient.abs().sum(1) > 0).sum() >= len(result.indices.unique())
+
+
+def error_of(quantizer: Quantizer, heads: Tensor) -> float:
+    result = quantizer.eval()(heads.t()[None, :, :, None], None)
+    return (result.z_e - result.z_q).square().mean().item()
+
+
+def test_initialise_is_deterministic_and_fits_the_heads(make: Make) -> None:
+    first, second = make(seed=0), make(seed=1)
+    generator = torch.Generator().manual_seed(2)
+    heads = torch.randn(400, first.head_channels, generator=generator) * 3.0 - 1.0
+    before = error_of(first, heads)
+    given = progress(INITIALISATION_STEP)
+    for quantizer in (first, second):
+        quantizer.initialise(heads, given)
+    assert torch.equal(first.code_table(), second.code_table())
+    assert first.rule() == second.rule()
+    assert error_of(first, heads) < 0.8 * before
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_half_precision_head_gives_the_tokens_of_its_values(make: Make, training: bool) -> None:
+    quantizer = make().train(training)
+    half = heads_for(quantizer, samples=SAMPLES).bfloat16()
+    exact = quantizer(half.float(), progress())
+    assert_equal(exact, quantizer(half, progress()))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_equal(exact, quantizer(half, progress()))
+        assert_equal(exact, quantizer(half.float(), progress()))
+
+
+def test_autocast_changes_no_token_and_no_margin(make: Make) -> None:
+    quantizer = make().eval()
+    half = heads_for(quantizer, samples=40).bfloat16()
+    tokens, margins = quantizer.assign(half.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        for head in (half, half.float()):
+            assert torch.equal(quantizer.indices(head), tokens)
+            assert torch.equal(quantizer.assign(head)[1], margins)
+
+
+def test_the_rule_is_numbers_and_words(make: Make) -> None:
+    for name, value in make().rule().items():
+        assert isinstance(name, str)
+        assert isinstance(value, float | str)

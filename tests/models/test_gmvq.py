@@ -1,0 +1,378 @@
+"""GM-VQ against the formulas: forward values, each term's gradient, noise, schedules."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.quantizers import Quantized, mixture_assignment
+from models.quantizers.base import to_tokens
+from models.quantizers.gmvq import (
+    MAX_PRECISION,
+    GaussianMixtureQuantizer,
+    Temperature,
+    usage_divergence,
+)
+from models.quantizers.mixture_assignment import AssignmentSettings, assign
+from models.randomness import GUMBEL_STREAM, NORMAL_STREAM, Noise, Progress
+from tests.models import oracle
+from tests.models.oracle import Array, Mixture, numeric_gradient
+
+K, D, SAMPLES, SIDE, NUM_STEPS = 5, 3, 3, 2, 10
+TOKENS = SAMPLES * SIDE * SIDE
+PRECISIONS = ("per_dimension", "scalar")
+
+Loss = Callable[[Quantized], Tensor]
+
+
+def build(**options: Any) -> GaussianMixtureQuantizer:
+    torch.manual_seed(0)
+    quantizer = GaussianMixtureQuantizer(K, D, **options).double()
+    nn.init.normal_(quantizer.codebook, mean=2.0)
+    return quantizer
+
+
+def random_head(quantizer: GaussianMixtureQuantizer) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    shape = (SAMPLES, quantizer.head_channels, SIDE, SIDE)
+    head = torch.randn(shape, dtype=torch.double, generator=generator)
+    head[:, :D] += 2.0
+    return head.requires_grad_()
+
+
+def progress(step: int = 3, seed: int = 7) -> Progress:
+    return Progress(step, NUM_STEPS, Noise(seed, step, torch.tensor([4, 11, 2])))
+
+
+def formula(quantizer: GaussianMixtureQuantizer, head: Tensor, gumbel: Array | float) -> Mixture:
+    return Mixture(
+        heads=to_tokens(head.detach()).numpy(),
+        codebook=quantizer.codebook.detach().numpy(),
+        offset=float(quantizer.offset),
+        two_sigma2=quantizer.two_sigma2,
+        gumbel=gumbel,
+    )
+
+
+def gumbel_of(given: Progress) -> Array:
+    per_sample = SIDE * SIDE * K
+    return given.noise.gumbel(GUMBEL_STREAM, per_sample).reshape(-1, K).double().numpy()
+
+
+def epsilon_of(given: Progress) -> Array:
+    per_sample = SIDE * SIDE * D
+    return given.noise.normal(NORMAL_STREAM, per_sample).reshape(-1, D).double().numpy()
+
+
+def gradients(quantizer: GaussianMixtureQuantizer, head: Tensor, loss: Tensor) -> tuple[Array, ...]:
+    of_head, of_codes = torch.autograd.grad(loss, (head, quantizer.codebook))
+    return to_tokens(of_head).numpy(), of_codes.numpy()
+
+
+def numeric_gradients(mixture: Mixture, f: Callable[[Mixture], float]) -> tuple[Array, Array]:
+    return (
+        numeric_gradient(lambda heads: f(replace(mixture, heads=heads)), mixture.heads),
+        numeric_gradient(lambda codes: f(replace(mixture, codebook=codes)), mixture.codebook),
+    )
+
+
+def assert_close(got: Any, expected: Any, rtol: float = 1e-9) -> None:
+    np.testing.assert_allclose(got, expected, rtol=rtol, atol=rtol / 10)
+
+
+def assert_gradients(got: tuple[Array, ...], expected: tuple[Array, ...]) -> None:
+    for ours, theirs in zip(got, expected, strict=True):
+        assert np.abs(theirs).max() > 1e-3
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("two_sigma2", [1.0, 0.25])
+def test_forward_values_are_the_formulas(precision: str, training: bool, two_sigma2: float) -> None:
+    quantizer = build(precision=precision, two_sigma2=two_sigma2, noise="off").train(training)
+    head, given = random_head(quantizer), progress()
+    mixture = formula(quantizer, head, gumbel_of(given) if training else 0.0)
+    result = quantizer(head, given)
+    assert (result.indices.flatten().numpy() == mixture.indices).all()
+    assert_close(to_tokens(result.z_q.detach()), mixture.codebook[mixture.indices])
+    assert_close(to_tokens(result.z_e), mixture.z)
+    assert_close(result.terms["commitment"].item(), mixture.commitment)
+    assert_close(result.terms["usage"].item(), mixture.usage)
+    assert_close(result.statistics["posterior_mean"], mixture.posterior_mean)
+    assert_close(result.statistics["posterior_entropy"].item(), mixture.entropy)
+    assert_close(result.statistics["precision"].item(), mixture.w.mean())
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_scores_are_the_logits_but_for_a_constant_per_token(precision: str) -> None:
+    quantizer = build(precision=precision)
+    head = random_head(quantizer)
+    scores = quantizer.scores(head).detach().view(TOKENS, K).numpy()
+    mixture = formula(quantizer, head, 0.0)
+    offsets = scores - mixture.logits
+    assert_close(offsets, np.broadcast_to(offsets[:, :1], offsets.shape))
+    centred = mixture.z - mixture.codebook.mean(0)
+    assert_close(offsets[:, 0], 0.5 * (mixture.w * centred**2 * np.ones(D)).sum(1))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("term", ["commitment", "usage"])
+def test_a_terms_gradient_is_that_of_its_formula(term: str, precision: str) -> None:
+    quantizer = build(precision=precision, two_sigma2=0.7).train()
+    head, given = random_head(quantizer), progress()
+    loss = quantizer(head, given).terms[term]
+    mixture = formula(quantizer, head, gumbel_of(given))
+    expected = numeric_gradients(mixture, lambda m: getattr(m, term))
+    assert_gradients(gradients(quantizer, head, loss), expected)
+
+
+def straight_through_gradients(mixture: Mixture, pull: Array) -> tuple[Array, Array]:
+    """Of <pull, z_c>: through y @ sg M to the logits, and to the chosen row of M."""
+    fixed = mixture.codebook
+    of_head, of_codes = numeric_gradients(
+        mixture, lambda m: float((pull * m.relaxed_codes(fixed)).sum())
+    )
+    np.add.at(of_codes, mixture.indices, pull)
+    return of_head, of_codes
+
+
+def pulled(z_q: Tensor) -> tuple[Tensor, Array]:
+    """<pull, z_q> for a fixed random pull, and the pull as (N, D)."""
+    pull = torch.randn(z_q.shape, generator=torch.Generator().manual_seed(2)).double()
+    return (pull * z_q).sum(), to_tokens(pull).numpy()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("step", [0, 3, 6])
+def test_the_straight_through_gradient_is_that_of_the_softmax_mixture(
+    step: int, precision: str
+) -> None:
+    """At the temperature of the step, 2 (0.1 / 2)^(step / steps)."""
+    quantizer, given = build(precision=precision, noise="off").train(), progress(step)
+    head = random_head(quantizer)
+    loss, pull = pulled(quantizer(head, given).z_q)
+    temperature = 2.0 * math.exp(math.log(0.05) * step / NUM_STEPS)
+    mixture = replace(formula(quantizer, head, gumbel_of(given)), temperature=temperature)
+    expected = straight_through_gradients(mixture, pull)
+    assert_gradients(gradients(quantizer, head, loss), expected)
+
+
+def test_gradients_of_all_outputs_together_are_the_sum() -> None:
+    quantizer, given = build(noise="off").train(), progress()
+    head = random_head(quantizer)
+    parts: list[Loss] = [
+        lambda result: pulled(result.z_q)[0],
+        lambda result: 2.3 * result.terms["commitment"],
+        lambda result: -0.4 * result.terms["usage"],
+    ]
+    apart = [gradients(quantizer, head, part(quantizer(head, given))) for part in parts]
+    result = quantizer(head, given)
+    together = gradients(quantizer, head, torch.stack([part(result) for part in parts]).sum())
+    for whole, *pieces in zip(together, *apart, strict=True):
+        assert_close(whole, sum(pieces))
+
+
+def noise_gradients(mixture: Mixture, pull: Array, epsilon: Array, kind: str) -> tuple[Array, ...]:
+    """Of <pull, σ ε>, the tokens held fixed."""
+    chosen = mixture.indices
+
+    def value(m: Mixture) -> float:
+        variances = m.variances(chosen)
+        variances = variances if kind == "token" else variances.mean()
+        return float((pull * np.sqrt(variances + 1e-8) * epsilon).sum())
+
+    return numeric_gradients(mixture, value)
+
+
+@pytest.mark.parametrize("two_sigma2", [1.0, 4.0])
+@pytest.mark.parametrize("kind", ["token", "batch_mean", "off"])
+def test_the_noise_has_the_variance_of_equation_18(kind: str, two_sigma2: float) -> None:
+    quantizer, given = build(noise=kind, two_sigma2=two_sigma2).train(), progress()
+    head = random_head(quantizer)
+    mixture = formula(quantizer, head, gumbel_of(given))
+    variances = mixture.variances(mixture.indices)
+    variances = {"token": variances, "batch_mean": variances.mean(), "off": -1e-8}[kind]
+    added = np.sqrt(variances + 1e-8) * epsilon_of(given)
+    z_q = to_tokens(quantizer(head, given).z_q.detach())
+    assert_close(z_q, mixture.codebook[mixture.indices] + added, rtol=3e-6)
+
+
+@pytest.mark.parametrize("kind", ["token", "batch_mean"])
+@pytest.mark.parametrize("reaches", ["full", "zhat_only", "none"])
+def test_sigma_carries_gradient_to_what_the_option_names(reaches: str, kind: str) -> None:
+    quantizer, given = build(noise=kind, sigma_gradient=reaches).train(), progress(step=0)
+    head = random_head(quantizer)
+    loss, pull = pulled(quantizer(head, given).z_q)
+    mixture = replace(formula(quantizer, head, gumbel_of(given)), temperature=2.0)
+    of_head, of_codes = straight_through_gradients(mixture, pull)
+    more_head, more_codes = noise_gradients(mixture, pull, epsilon_of(given), kind)
+    assert min(np.abs(more_head).max(), np.abs(more_codes).max()) > 1e-2
+    expected = (
+        of_head + (more_head if reaches != "none" else 0.0),
+        of_codes + (more_codes if reaches == "full" else 0.0),
+    )
+    assert_gradients(gradients(quantizer, head, loss), expected)
+
+
+def test_a_token_on_its_code_has_a_finite_gradient() -> None:
+    quantizer = build().train()
+    with torch.no_grad():
+        head = random_head(quantizer)
+        head[:, :D] = quantizer.codebook[0].view(1, D, 1, 1)
+        head[:, D:] = 50.0
+    head.requires_grad_()
+    loss, _ = pulled(quantizer(head, progress()).z_q)
+    assert all(np.isfinite(part).all() for part in gradients(quantizer, head, loss))
+
+
+@pytest.mark.parametrize("step", range(NUM_STEPS))
+def test_tokens_are_drawn_until_argmax_from_and_the_best_thereafter(step: int) -> None:
+    quantizer, given = build(argmax_from=0.5).train(), progress(step)
+    head = random_head(quantizer)
+    gumbel = gumbel_of(given) if step < NUM_STEPS // 2 else 0.0
+    mixture = formula(quantizer, head, gumbel)
+    assert (quantizer(head, given).indices.flatten().numpy() == mixture.indices).all()
+
+
+def test_tokens_are_drawn_from_the_posterior() -> None:
+    quantizer = build().train()
+    samples = 20_000
+    head = random_head(quantizer)[:1, :, :1, :1].detach()
+    noise = Noise(0, 0, torch.arange(samples))
+    drawn = quantizer(head.expand(samples, -1, -1, -1), Progress(0, 1, noise)).indices
+    posterior = formula(quantizer, head, 0.0).posterior[0]
+    frequency = np.bincount(drawn.flatten().numpy(), minlength=K) / samples
+    assert posterior.max() < 0.9
+    error = 4.5 * np.sqrt(posterior * (1 - posterior) / samples)
+    assert (np.abs(frequency - posterior) <= error).all()
+
+
+def test_the_temperature_falls_exponentially() -> None:
+    temperature = Temperature(2.0, 0.1)
+    assert temperature.at(0.0) == 2.0
+    assert temperature.at(0.5) == pytest.approx(math.sqrt(0.2))
+    assert temperature.at(1.0) == pytest.approx(0.1)
+
+
+def test_the_temperature_changes_no_forward_value() -> None:
+    hot, cold = (build(temperature_start=t, temperature_end=t).train() for t in (5.0, 0.01))
+    head = random_head(hot)
+    for first, second in zip(hot(head, progress())[:3], cold(head, progress())[:3], strict=True):
+        assert torch.equal(first, second)
+
+
+def test_training_without_progress_is_refused_in_words() -> None:
+    quantizer = build().train()
+    with pytest.raises(ValueError, match="training needs `progress`"):
+        quantizer(random_head(quantizer), None)
+
+
+def test_precision_is_bounded() -> None:
+    quantizer = build().eval()
+    head = random_head(quantizer).detach()
+    head[:, D:] = 1e6
+    assert quantizer(head, None).statistics["precision"].item() == MAX_PRECISION == 1e3
+    bounded = formula(quantizer, head, 0.0)
+    assert (bounded.w == 1e3).all()
+    assert (quantizer.indices(head).flatten().numpy() == bounded.indices).all()
+
+
+@pytest.mark.parametrize("shift", [10.0, -300.0])
+def test_a_constant_added_to_vectors_and_codes_changes_nothing(shift: float) -> None:
+    quantizer = build(noise="off").train()
+    head, given = random_head(quantizer).detach(), progress()
+    before, scores = quantizer(head, given), quantizer.scores(head)
+    with torch.no_grad():
+        quantizer.codebook.add_(shift)
+        head[:, :D] += shift
+    after = quantizer(head, given)
+    assert torch.equal(before.indices, after.indices)
+    assert_close(after.z_q.detach() - shift, before.z_q.detach())
+    assert_close(after.terms["commitment"].item(), before.terms["commitment"].item())
+    assert_close(after.terms["usage"].item(), before.terms["usage"].item())
+    assert_close(quantizer.scores(head).detach(), scores.detach())
+
+
+def test_a_far_constant_leaves_float32_tokens_as_they_are() -> None:
+    """Uncentred products would cancel: at 1000 a float32 square is off by 0.06."""
+    exact = build()
+    coarse = GaussianMixtureQuantizer(K, D)
+    head = torch.randn(50, 2 * D, 4, 4, generator=torch.Generator().manual_seed(3)) / 8
+    codes = torch.randn(K, D, generator=torch.Generator().manual_seed(4)) / 8
+    with torch.no_grad():
+        head[:, :D] += 1000.0
+        coarse.codebook.copy_(codes + 1000.0)
+        exact.codebook.copy_(coarse.codebook)
+    expected = formula(exact, head.double(), 0.0).indices
+    assert (coarse.indices(head).flatten().numpy() == expected).mean() > 0.999
+    drawn = coarse.eval()(head, None)
+    assert (drawn.indices.flatten().numpy() == expected).mean() > 0.999
+    reference = formula(exact, head.double(), 0.0)
+    assert drawn.terms["commitment"].item() == pytest.approx(reference.commitment, rel=1e-3)
+
+
+def test_usage_is_0_for_codes_used_alike_and_log_k_for_one() -> None:
+    assert usage_divergence(torch.full((8,), 1 / 8)).item() == pytest.approx(0.0, abs=1e-6)
+    one = nn.functional.one_hot(torch.tensor(3), 8).float()
+    assert usage_divergence(one).item() == pytest.approx(math.log(8))
+
+
+@pytest.mark.parametrize(("scale", "w0"), [(1e-4, 50.0), (1.0, None), (1e4, 0.05)])
+def test_initialise_puts_the_own_codes_logit_at_minus_half_the_dimension(
+    scale: float, w0: float | None
+) -> None:
+    quantizer = build()
+    generator = torch.Generator().manual_seed(5)
+    heads = scale * torch.randn(200, 2 * D, dtype=torch.double, generator=generator)
+    quantizer.initialise(heads, progress())
+    codes = quantizer.codebook.detach().numpy()
+    nearest = oracle.squared_distances(heads[:, :D].numpy(), codes).min(1).mean()
+    expected = D / nearest if w0 is None else w0
+    assert 0.05 <= expected <= 50.0
+    assert math.log1p(math.exp(float(quantizer.offset))) == pytest.approx(expected)
+
+
+def test_the_offset_is_part_of_the_rule() -> None:
+    quantizer = build()
+    quantizer.offset.fill_(-0.25)
+    assert quantizer.rule() == {"offset": -0.25, "max_precision": 1e3}
+
+
+def everything(chunk: int, num: int, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Outputs and gradients of one assignment in chunks of `chunk` tokens."""
+    monkeypatch.setattr(mixture_assignment, "TOKENS_PER_CHUNK", chunk)
+    torch.manual_seed(6)
+    z, w, codes = (torch.randn(rows, D).double() for rows in (num, num, K))
+    z, w, codes = inputs = z.requires_grad_(), w.abs().requires_grad_(), codes.requires_grad_()
+    gumbel = torch.from_numpy(np.random.default_rng(0).gumbel(size=(num, K)))
+    given = AssignmentSettings(temperature=0.7, two_sigma2=1.3)
+    result = assign(z, w, codes, lambda start, stop: gumbel[start:stop], given)
+    weights = torch.linspace(-1, 1, K).double()
+    loss = (result.z_c * z.detach().cos()).sum() + 2 * result.commitment
+    loss = loss + (weights * result.posterior_mean).sum()
+    return [*result, *torch.autograd.grad(loss, inputs)]
+
+
+@pytest.mark.parametrize("num", [1, 2, 63, 64, 65, 130])
+def test_the_chunk_size_does_not_matter(num: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = everything(1000, num, monkeypatch)
+    for chunk in (1, 7, 64):
+        for got, expected in zip(everything(chunk, num, monkeypatch), whole, strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 5])
+def test_chunks_that_cut_samples_draw_the_same_noise(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mixture_assignment, "TOKENS_PER_CHUNK", chunk)
+    quantizer, given = build().train(), progress()
+    head = random_head(quantizer)
+    mixture = formula(quantizer, head, gumbel_of(given))
+    assert (quantizer(head, given).indices.flatten().numpy() == mixture.indices).all()
