@@ -55,8 +55,9 @@ class Trainer:
         if self.state.step == 0:
             self._initialise_quantizer()
         steps = range(self.state.step, self.num_steps)
+        workers = self.settings.data.num_workers
         with bar(self.settings.name, self.num_steps, self.state.step) as shown:
-            for step, batch in zip(steps, self._batches(steps), strict=True):
+            for step, batch in zip(steps, self._batches(steps, workers), strict=True):
                 self._timed_step(step, batch, shown)
         return self.state
 
@@ -65,10 +66,13 @@ class Trainer:
         modules = {"model": self.model, "optimiser": self.optimiser}
         save_checkpoint(self.folder, self.state, modules, self.settings.to_table())
 
-    def _batches(self, steps: range) -> Any:
-        data = self.settings.data
+    def _batches(self, steps: range, num_workers: int) -> Any:
         loader = training_batches(
-            self.splits.train, self.plan, steps, flip=data.flip, num_workers=data.num_workers
+            self.splits.train,
+            self.plan,
+            steps,
+            flip=self.settings.data.flip,
+            num_workers=num_workers,
         )
         return self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
 
@@ -78,7 +82,7 @@ class Trainer:
         heads: list[Tensor] = []
         indices: list[Tensor] = []
         num_vectors = 0
-        for batch in self._batches(range(self.plan.steps_per_epoch)):
+        for batch in self._batches(range(self.plan.steps_per_epoch), num_workers=0):
             with self.fabric.autocast():
                 heads.append(self.model.encoder(to_pixels(batch.pixels)).float())
             indices.append(batch.sample_indices)

@@ -18,14 +18,19 @@ QUANTIZERS: dict[str, Callable[..., Quantizer]] = {
 def build_quantizer(method: str, options: Mapping[str, Any]) -> Quantizer:
     """The quantizer named `method`.
 
-    Raises ValueError naming what is known when method or option is not.
+    Raises ValueError for a method or an option that is unknown, missing or out of range.
     """
     if method not in QUANTIZERS:
         raise ValueError(f"no quantizer is called {method!r}; there are {', '.join(QUANTIZERS)}")
-    known = inspect.signature(QUANTIZERS[method]).parameters
-    unknown = sorted(set(options) - set(known))
+    signature = inspect.signature(QUANTIZERS[method])
+    unknown = sorted(set(options) - set(signature.parameters))
     if unknown:
-        raise ValueError(f"{method} has no option {unknown[0]!r}; it takes {', '.join(known)}")
+        takes = ", ".join(signature.parameters)
+        raise ValueError(f"{method} has no option {unknown[0]!r}; it takes {takes}")
+    try:
+        signature.bind(**options)
+    except TypeError as error:
+        raise ValueError(f"{method}: {error}") from error
     return QUANTIZERS[method](**options)
 
 

@@ -76,6 +76,10 @@ class GaussianMixtureQuantizer(Quantizer):
         argmax_from: float = 1.0,
     ) -> None:
         super().__init__()
+        if min(two_sigma2, temperature_start, temperature_end) <= 0.0:
+            raise ValueError("two_sigma2 and both temperatures must be greater than 0")
+        if not 0.0 <= argmax_from <= 1.0:
+            raise ValueError(f"argmax_from is a share of training in [0, 1], not {argmax_from}")
         self.codebook_size, self.code_dim = codebook_size, code_dim
         self.head_channels = 2 * code_dim if precision == "per_dimension" else code_dim + 1
         self.two_sigma2, self.argmax_from = two_sigma2, argmax_from

@@ -382,3 +382,15 @@ def test_the_rule_is_numbers_and_words(make: Make) -> None:
     for name, value in make().rule().items():
         assert isinstance(name, str)
         assert isinstance(value, float | str)
+
+
+@pytest.mark.parametrize("method", QUANTIZERS)
+def test_a_missing_size_is_named(method: str) -> None:
+    with pytest.raises(ValueError, match=f"{method}: missing a required argument: 'code_dim'"):
+        build_quantizer(method, {"codebook_size": K})
+
+
+@pytest.mark.parametrize("method", QUANTIZERS)
+def test_an_unknown_option_is_named(method: str) -> None:
+    with pytest.raises(ValueError, match=f"{method} has no option 'colour'; it takes"):
+        build_quantizer(method, SIZES | {"colour": 3})

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.quantizers import Quantized, mixture_assignment
+from models.quantizers import Quantized, build_quantizer, mixture_assignment
 from models.quantizers.base import to_tokens
 from models.quantizers.gmvq import (
     MAX_PRECISION,
@@ -376,3 +376,12 @@ def test_chunks_that_cut_samples_draw_the_same_noise(
     head = random_head(quantizer)
     mixture = formula(quantizer, head, gumbel_of(given))
     assert (quantizer(head, given).indices.flatten().numpy() == mixture.indices).all()
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"temperature_end": 0.0}, {"two_sigma2": -1.0}, {"argmax_from": 1.5}, {"argmax_from": -0.1}],
+)
+def test_options_out_of_range_are_refused(option: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(option)).split("_")[0]):
+        build_quantizer("gmvq", {"codebook_size": 4, "code_dim": 2, **option})

@@ -107,6 +107,13 @@ def test_neighbouring_seeds_and_steps_are_unrelated(other: int) -> None:
     assert_unrelated(uniform(seed=other), uniform(step=other))
 
 
+def test_the_next_step_is_no_shift_of_this_one() -> None:
+    """Step and sample index must not merely be added."""
+    assert_unrelated(uniform(step=1)[:-1], uniform(step=0)[1:])
+    assert_unrelated(uniform(step=1)[1:], uniform(step=0)[:-1])
+    assert_unrelated(uniform(seed=1)[:-1], uniform(seed=0)[1:])
+
+
 def test_streams_are_unrelated() -> None:
     first, second, third = (uniform(stream=stream) for stream in STREAMS)
     assert_unrelated(first, second)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import NamedTuple
 
 import numpy as np
@@ -91,16 +90,13 @@ def training_batches(
     images: Part, plan: BatchPlan, steps: range, *, flip: bool, num_workers: int
 ) -> DataLoader[Batch]:
     """The batches of `steps`, the same for any number of workers and any interruption."""
-    context = get_context("forkserver") if num_workers else None
-    if context is not None:
-        # The server imports torch once, and not each worker for itself.
-        context.set_forkserver_preload([__name__])
     return DataLoader(  # type: ignore[return-value]
         _Samples(images, plan.seed, flip),  # type: ignore[arg-type]
         batch_sampler=_Steps(plan, steps.start, steps.stop),  # type: ignore[arg-type]
         collate_fn=_collate,
         num_workers=num_workers,
-        multiprocessing_context=context,
+        # Workers of a fork server do not notice when the training itself is killed.
+        multiprocessing_context="spawn" if num_workers else None,
     )
 
 
