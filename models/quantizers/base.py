@@ -16,8 +16,8 @@ class Quantized(NamedTuple):
     indices (B, h, w), or (B, h, w, depth) where depth > 1: int64 in [0, K).
     z_e (B, D, h, w): the encoder's vectors that were quantized, for hooks and statistics.
     terms: named scalar losses, unweighted; the objective weighs and adds them.
-    statistics: detached; at least `posterior_mean` (K,), the batch mean of q(c|x), and
-    `posterior_entropy`, the mean of H(q(c|x)) in nats (0 where the assignment is hard).
+    statistics: detached; at least `posterior_mean` (K,) or (depth, K), the batch mean of q(c|x),
+    and `posterior_entropy`, the mean of H(q(c|x)) in nats (0 where the assignment is hard).
     """
 
     z_q: Tensor

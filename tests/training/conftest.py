@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models import Autoencoder, load
 from tests.training.tiny import one_thread, smooth_images, tiny_settings, write_images
 from training.data.cifar10 import read_packed
 from training.export import ExportOptions, export_run
 from training.runs import train
 from vqtok.bundle import Bundle
+from vqtok.runtime.engine import Engine
+from vqtok.runtime.onnx import open_engine
 
 
 @pytest.fixture(autouse=True)
@@ -60,3 +63,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Bundle:
     with one_thread():
         export_run(run, ExportOptions(folder))
     return Bundle.open(folder)
+
+
+@pytest.fixture
+def engine(bundle: Bundle) -> Engine:
+    return open_engine(bundle, "cpu", num_threads=1)
+
+
+@pytest.fixture
+def model(run: Path) -> Autoencoder:
+    return load(run)

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from models import Autoencoder
+from training.data.batches import to_pixels
 from training.settings import RunSettings, settings_from
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -84,3 +86,8 @@ def one_thread() -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.set_flush_denormal(False)
+
+
+def torch_tokens(model: Autoencoder, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    with torch.no_grad():
+        return model.encode(to_pixels(torch.from_numpy(images))).numpy()

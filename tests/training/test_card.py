@@ -1,0 +1,75 @@
+"""The card says first which method is better, and has the figures."""
+
+import copy
+import dataclasses
+
+import pytest
+
+from training.card import card, verdict
+from training.tables import Row
+from vqtok.bundle import Bundle
+
+
+def test_a_rival_without_figures_stands_last_and_settles_nothing(
+    bundle: Bundle, rivals: tuple[Row, Row, Row]
+) -> None:
+    own, better, _ = rivals
+    unmeasured = dataclasses.replace(better, figures={})
+    text = card(bundle.manifest, own, [unmeasured], [], "")
+    assert verdict(own, [unmeasured]) == verdict(unmeasured, [own]) == ""
+    rows = [line for line in text.splitlines() if line.startswith(("| VQ", "| GM"))]
+    assert [row.split(" | ")[0] for row in rows] == ["| GM-VQ", "| VQ-VAE"]
+
+
+@pytest.fixture
+def rivals(bundle: Bundle) -> tuple[Row, Row, Row]:
+    """The bundle's own row, and rows of VQ-VAE with less and with more error."""
+    manifest = bundle.manifest
+    figures, origin = manifest.metrics["test"], manifest.provenance
+    own = Row(origin["settings"], figures)
+    vq = copy.deepcopy(dict(origin["settings"]))
+    vq["model"]["method"] = "vq"
+    better, worse = ({**figures, "mse": figures["mse"] * factor} for factor in (0.8, 1.25))
+    return own, Row(vq, better), Row(vq, worse)
+
+
+def test_the_verdict_names_the_better_method_first(rivals: tuple[Row, Row, Row]) -> None:
+    own, better, worse = rivals
+    lost = verdict(own, [worse, better]).lstrip("*")
+    won = verdict(own, [worse])
+    assert lost.startswith("VQ-VAE")
+    assert "GM-VQ" in lost
+    assert won.startswith("GM-VQ")
+    assert "VQ-VAE" in won
+    assert "20.0%" in lost
+    assert "20.0%" in won
+    assert verdict(own, []) == ""
+
+
+def test_the_card_puts_the_verdict_above_the_tables(
+    bundle: Bundle, rivals: tuple[Row, Row, Row]
+) -> None:
+    own, better, _ = rivals
+    text = card(bundle.manifest, own, [better], [own, better], "python -m training train")
+    assert text.index("# tiny-gmvq") < text.index(verdict(own, [better])) < text.index("| method")
+    assert text.count("| method") == 2
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "VQ" in line]
+    assert [line.split(" | ")[0] for line in rows[:2]] == ["| VQ-VAE", "| GM-VQ"]
+    assert "16 codes (4 bits each)" in text
+    assert bundle.manifest.codebook_id.short in text
+
+
+def test_the_bundle_s_card_has_its_figures(bundle: Bundle) -> None:
+    text = bundle.read("card.md").decode()
+    figures = bundle.manifest.metrics["test"]
+    assert f"{figures['mse'] * 1e3:.3f}" in text
+    assert f"{bundle.manifest.memory['encoder_bytes_per_pixel']:.0f} bytes a pixel" in text
+    assert "reconstructions.png" in text
+    assert "nan" not in text.lower()
+
+
+def test_codes_that_are_no_power_of_two_need_the_next_whole_bits(
+    bundle: Bundle, rivals: tuple[Row, Row, Row]
+) -> None:
+    manifest = dataclasses.replace(bundle.manifest, codebook_size=1000)
+    assert "1000 codes (10 bits each)" in card(manifest, rivals[0], [], [], "")
