@@ -23,10 +23,10 @@ def verdict(own: Row, others: Sequence[Row]) -> str:
     same = "with the same network, start and number of steps"
     if ratio < 1.0:
         return (
-            f"**{rival.method} {same} has the lower error: its MSE is {1.0 - ratio:.1%} below "
-            f"{own.method}'s.**"
+            f"**{rival.label} {same} has the lower error: its MSE is {1.0 - ratio:.1%} below that "
+            f"of {own.label}.**"
         )
-    return f"{own.method}'s MSE is {1.0 - 1.0 / ratio:.1%} below that of {rival.method} {same}."
+    return f"{own.label} has an MSE {1.0 - 1.0 / ratio:.1%} below that of {rival.label} {same}."
 
 
 def card(

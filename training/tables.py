@@ -40,11 +40,17 @@ class Row:
         method: str = self.settings["model"]["method"]
         return METHODS.get(method, method)
 
+    @property
+    def label(self) -> str:
+        """The method, and where its posterior has one precision a token instead of D."""
+        scalar = self.settings["model"]["quantizer"].get("precision") == "scalar"
+        return f"{self.method} (scalar precision)" if scalar else self.method
+
     def cells(self) -> list[str]:
         """The row as text."""
         settings = self.settings
         return [
-            self.method,
+            self.label,
             str(settings["model"]["quantizer"]["code_dim"]),
             f"{settings['optimiser']['learning_rate']:g}",
             str(settings["schedule"]["epochs"]),

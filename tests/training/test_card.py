@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from training.card import card, verdict
-from training.tables import Row
+from training.tables import Row, results_table
 from vqtok.bundle import Bundle
 
 
@@ -73,3 +73,13 @@ def test_codes_that_are_no_power_of_two_need_the_next_whole_bits(
 ) -> None:
     manifest = dataclasses.replace(bundle.manifest, codebook_size=1000)
     assert "1000 codes (10 bits each)" in card(manifest, rivals[0], [], [], "")
+
+
+def test_a_precision_per_token_is_told_apart(rivals: tuple[Row, Row, Row]) -> None:
+    own = rivals[0]
+    settings = copy.deepcopy(dict(own.settings))
+    settings["model"]["quantizer"]["precision"] = "scalar"
+    scalar = Row(settings, {**own.figures, "mse": own.figures["mse"] * 1.25})
+    assert verdict(scalar, [own]).startswith("**GM-VQ with")
+    assert verdict(scalar, [own]).endswith("20.0% below that of GM-VQ (scalar precision).**")
+    assert "| GM-VQ (scalar precision) |" in results_table([own, scalar])
