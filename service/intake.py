@@ -71,17 +71,20 @@ class Plan:
     loaded: Loaded | None = None
 
 
-def parse_images(media_type: str, content_type: str, body: bytes) -> Sequence[Source]:
+def parse_images(
+    media_type: str, content_type: str, body: bytes, max_items: int | None = None
+) -> Sequence[Source]:
     """The images of a body, none of them decoded.
 
     Raises:
         MalformedBody: the body is not what its type says.
         InvalidParameter: npy of another dtype or shape.
+        TooLarge: JSON of more images than `max_items`.
     """
     if media_type == MULTIPART:
         return parse_multipart(content_type, body, "images")
     if media_type == JSON:
-        return json_format.decode_images(body)
+        return json_format.decode_images(body, max_items)
     if media_type == NPY:
         return list(npy_format.decode_images(body))
     return [body]

@@ -41,7 +41,8 @@ def read_tokens(media_type: str, body: bytes, rules: TokenRules) -> list[Item]:
         CodebookMismatch: they are of another codebook. UnknownModel: of another model.
         TooLarge: too many items or pixels.
     """
-    batch = WIRE_FORMATS[media_type].decode_tokens(body, rules.reading)
+    reading = replace(rules.reading, max_items=rules.max_items)
+    batch = WIRE_FORMATS[media_type].decode_tokens(body, reading)
     check_ids(batch, rules)
     check_count(len(batch), rules.max_items)
     items: list[Item] = []

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ from vqtok.errors import (
     BrokenImage,
     BundleError,
     InvalidInput,
+    InvalidParameter,
     RemoteError,
     TooLarge,
     UnsupportedImage,
@@ -22,7 +24,16 @@ from vqtok.errors import (
 from vqtok.manifest import Manifest
 from vqtok.parallel import ordered_map
 from vqtok.pictures import ImageSource, named, require_mode
-from vqtok.tokenizer import Samples, Tokenizer, TokenizerInfo, Tokens, as_batch, require_codebook
+from vqtok.tokenizer import (
+    SampleOptions,
+    Samples,
+    Tokenizer,
+    TokenizerInfo,
+    Tokens,
+    as_batch,
+    checked_image_size,
+    require_codebook,
+)
 from vqtok.tokens import ImageTokens, TokenBatch
 from vqtok.transport import Call, Transport
 from vqtok.uploads import RequestLimits, Upload, token_groups, upload_groups
@@ -32,7 +43,7 @@ JSON = json_format.MEDIA_TYPE
 NPY = npy_format.MEDIA_TYPE
 
 CONCURRENT_CALLS = 4
-ABOUT_AN_IMAGE = (BrokenImage, UnsupportedImage, TooLarge)
+ABOUT_AN_IMAGE = (BrokenImage, UnsupportedImage, TooLarge, InvalidParameter)
 
 Result = TypeVar("Result")
 
@@ -75,12 +86,13 @@ class HttpTokenizer(Tokenizer):
         images: Sequence[ImageSource],
         preprocess: str = "pad",
         *,
-        image_size: tuple[int, int] | None = None,
+        image_size: int | tuple[int, int] | None = None,
     ) -> TokenBatch:
         require_mode(preprocess)
         params = {**self._model, "preprocess": preprocess}
-        if image_size is not None:
-            params["image_size"] = format_size(image_size)
+        size = checked_image_size(image_size)
+        if size is not None:
+            params["image_size"] = format_size(size)
 
         def run(group: list[Upload]) -> Sequence[ImageTokens]:
             return self._encode_group(group, params)
@@ -99,19 +111,20 @@ class HttpTokenizer(Tokenizer):
         return [picture for part in parts for picture in part]
 
     def sample(self, n: int = 1, *, seed: int = 0, temperature: float = 1.0) -> Samples:
+        options = SampleOptions.checked(n, seed, temperature)
         answer = self._transport.send(
             Call(
                 method="POST",
                 path="/v1/sample",
                 params=self._model,
                 headers={"Content-Type": JSON, "Accept": JSON},
-                content=orjson.dumps({"n": n, "seed": seed, "temperature": temperature}),
+                content=orjson.dumps(asdict(options)),
             )
         )
         batch = self._batch(None, _understood(lambda: self._items_of_json(answer.content)))
         entries = orjson.loads(answer.content)["items"]
         bits = _understood(lambda: np.array([each["bits"] for each in entries], np.float64))
-        return Samples(self.decode(batch), batch, bits, seed)
+        return Samples(self.decode(batch), batch, bits, options.seed)
 
     def codebook(self) -> NDArray[np.float32]:
         call = Call(method="GET", path="/v1/codebook", params=self._model, headers={"Accept": NPY})

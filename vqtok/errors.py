@@ -115,7 +115,7 @@ class TooLarge(InvalidInput):
     code = "too_large"
 
     def __init__(
-        self, detail: str, *, limit: int | None = None, setting: str | None = None
+        self, detail: str, *, limit: float | None = None, setting: str | None = None
     ) -> None:
         super().__init__(detail)
         self.limit = limit

@@ -17,7 +17,16 @@ from vqtok.runtime.engine import Encoded, Engine
 from vqtok.runtime.onnx import open_engine
 from vqtok.runtime.tiles import TILE_PIXELS, decode_tiled, encode_tiled, plan_decode, plan_encode
 from vqtok.sampling import PositionTablePrior
-from vqtok.tokenizer import Samples, Tokenizer, TokenizerInfo, Tokens, as_batch, require_codebook
+from vqtok.tokenizer import (
+    SampleOptions,
+    Samples,
+    Tokenizer,
+    TokenizerInfo,
+    Tokens,
+    as_batch,
+    checked_image_size,
+    require_codebook,
+)
 from vqtok.tokens import ImageTokens, TokenBatch, checked_tokens
 
 
@@ -60,12 +69,12 @@ class LocalTokenizer(Tokenizer):
         images: Sequence[ImageSource],
         preprocess: str = "pad",
         *,
-        image_size: tuple[int, int] | None = None,
+        image_size: int | tuple[int, int] | None = None,
     ) -> TokenBatch:
         require_mode(preprocess)
+        target = checked_image_size(image_size)
         prepared = (
-            self._prepare(index, image, preprocess, image_size)
-            for index, image in enumerate(images)
+            self._prepare(index, image, preprocess, target) for index, image in enumerate(images)
         )
         batches = self._batches(prepared, lambda item: item.pixels.shape[:2], self._area)
         items = [item for batch in self._run(self._encode_batch, batches) for item in batch]
@@ -88,16 +97,17 @@ class LocalTokenizer(Tokenizer):
         return [picture for part in self._run(self._decode_batch, batches) for picture in part]
 
     def sample(self, n: int = 1, *, seed: int = 0, temperature: float = 1.0) -> Samples:
+        options = SampleOptions.checked(n, seed, temperature)
         reference = self._bundle.reference
         prior = PositionTablePrior(reference.position_counts, reference.usage)
-        grids, bits = prior.sample(n, seed, temperature)
+        grids, bits = prior.sample(options.n, options.seed, options.temperature)
         size = self._manifest.image.native_size
         items = tuple(ImageTokens(self._narrowed(grid), size) for grid in grids)
         manifest = self._manifest
         tokens = TokenBatch(
             manifest.full_name, manifest.codebook_id, manifest.tokenizer_id, None, items
         )
-        return Samples(self.decode(tokens), tokens, bits, seed)
+        return Samples(self.decode(tokens), tokens, bits, options.seed)
 
     def codebook(self) -> NDArray[np.float32]:
         return self._bundle.codebook.copy()

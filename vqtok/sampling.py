@@ -90,5 +90,7 @@ def _uniform(seed: int, samples: range, count: int) -> NDArray[np.float64]:
 
     Taken from the raw 64 bits, which numpy promises never to change, not from a distribution.
     """
-    rows = [np.random.Philox(key=[seed, index]).random_raw(count) for index in samples]
+    # An array: numpy makes floats of a list with a number above 2**63, and seeds would collide.
+    keys = [np.array([seed, index], dtype=np.uint64) for index in samples]
+    rows = [np.random.Philox(key=key).random_raw(count) for key in keys]
     return (np.stack(rows) >> np.uint64(11)).astype(np.float64) * _UNIT

@@ -7,7 +7,6 @@ where all grids are equal, else all of them flat, one after the other.
 """
 
 import io
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,9 +91,8 @@ def _to_npz(batch: TokenBatch, names: Sequence[str]) -> bytes:
 
 
 def _from_npz(data: bytes, file: str) -> tuple[TokenBatch, list[str]]:
+    arrays = _load_arrays(data, file)
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            arrays: dict[str, NDArray[Any]] = {name: archive[name] for name in archive.files}
         grids = [tuple(int(side) for side in grid) for grid in arrays["grids"]]
         ends = np.cumsum([int(np.prod(grid)) for grid in grids])
         parts = np.split(arrays["tokens"].ravel(), ends)
@@ -108,8 +106,19 @@ def _from_npz(data: bytes, file: str) -> tuple[TokenBatch, list[str]]:
         return TokenBatch(**labels, items=items), [str(name) for name in arrays["names"]]
     except KeyError as error:
         raise InvalidTokens(f"{file} is no file of tokens: it lacks {error}.") from error
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise InvalidTokens(f"{file} is no file of tokens: {error}.") from error
+
+
+def _load_arrays(data: bytes, file: str) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    # A damaged archive raises nearly everything: BadZipFile, zlib.error, NotImplementedError,
+    # RuntimeError, tokenize.TokenError, MemoryError. Whatever it is, the file is at fault.
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise InvalidTokens(f"{file} is no file of tokens: {reason}.") from error
 
 
 def _size(size: NDArray[Any]) -> tuple[int, int] | None:

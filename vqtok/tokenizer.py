@@ -1,7 +1,10 @@
 """One interface for a tokenizer in this process and one behind HTTP."""
 
+import math
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, cast
@@ -9,7 +12,7 @@ from typing import Any, Protocol, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from vqtok.errors import CodebookMismatch, InvalidInput
+from vqtok.errors import CodebookMismatch, InvalidInput, InvalidParameter
 from vqtok.identity import SHORT_ID_LENGTH, ContentId
 from vqtok.manifest import Manifest
 from vqtok.pictures import ImageSource
@@ -62,6 +65,30 @@ class Samples:
     seed: int
 
 
+@dataclass(frozen=True)
+class SampleOptions:
+    """What `sample` was asked for, as plain Python numbers of which each is in its range."""
+
+    n: int
+    seed: int
+    temperature: float
+
+    @staticmethod
+    def checked(n: Any, seed: Any, temperature: Any) -> "SampleOptions":
+        """From whatever numbers a caller has, numpy's among them.
+
+        Raises:
+            InvalidParameter: no whole n in 1 .. 2**64 - 1, no whole seed in 0 .. 2**64 - 1, no
+            finite temperature of at least 0.
+        """
+        count, start = _whole(n, "n"), _whole(seed, "seed")
+        if not 1 <= count < 2**64:
+            raise InvalidParameter("n must be in 1 .. 2**64 - 1.")
+        if not 0 <= start < 2**64:
+            raise InvalidParameter("seed must be in 0 .. 2**64 - 1.")
+        return SampleOptions(count, start, _temperature(temperature))
+
+
 Tokens = TokenBatch | Iterable[ImageTokens | NDArray[Any]]
 """What can be decoded: a batch as `encode` returns it, or grids (h, w) or (h, w, depth)."""
 
@@ -104,15 +131,16 @@ class Tokenizer(Protocol):
         images: Sequence[ImageSource],
         preprocess: str = "pad",
         *,
-        image_size: tuple[int, int] | None = None,
+        image_size: int | tuple[int, int] | None = None,
     ) -> TokenBatch:
         """Tokens of images, in their order.
 
-        `preprocess` is one of `vqtok.images.PREPROCESS`; `image_size` is (H, W) for those that
-        resize, by default the native size.
+        `preprocess` is one of `vqtok.images.PREPROCESS`; `image_size` is (H, W) or one side of a
+        square for those that resize, by default the native size.
 
         Raises:
             InvalidInput: an image that does not read or fit; the detail says which one.
+            InvalidParameter: another mode, or no such size.
         """
         ...
 
@@ -134,8 +162,14 @@ class Tokenizer(Protocol):
     def sample(self, n: int = 1, *, seed: int = 0, temperature: float = 1.0) -> Samples:
         """New pictures at native size. Sample i depends on (seed, i) and the temperature only.
 
+        Behind HTTP all n are one request, so that a service's limits hold for them: `max_items`,
+        1024 unless its operator says otherwise, and `max_request_pixels`. In this process there is
+        no limit.
+
         Raises:
-            InvalidParameter: n < 1, a seed outside 0 .. 2**64 - 1, a negative temperature.
+            InvalidParameter: n < 1, a seed outside 0 .. 2**64 - 1, a temperature that is negative
+            or not finite, anything that is no number.
+            TooLarge: n is above a limit of the service.
         """
         ...
 
@@ -168,6 +202,24 @@ def require_codebook(own: ContentId, given: str | None) -> None:
         )
 
 
+def checked_image_size(image_size: Any) -> tuple[int, int] | None:
+    """(H, W) from a pair or from one side of a square; None stands for the native size.
+
+    Raises:
+        InvalidParameter: anything else, or a side below 1.
+    """
+    if image_size is None:
+        return None
+    is_pair = isinstance(image_size, tuple | list)
+    sides = cast("Sequence[Any]", image_size) if is_pair else (image_size, image_size)
+    if len(sides) != 2:
+        raise InvalidParameter(f"image_size is (height, width), not {len(sides)} numbers.")
+    height, width = (_whole(side, "A side of image_size") for side in sides)
+    if min(height, width) < 1:
+        raise InvalidParameter(f"image_size must be positive, not {height} x {width}.")
+    return height, width
+
+
 def as_batch(tokens: Tokens) -> TokenBatch:
     """Tokens as a batch without ids, unless they are one already.
 
@@ -182,3 +234,21 @@ def as_batch(tokens: Tokens) -> TokenBatch:
         item if isinstance(item, ImageTokens) else ImageTokens(np.asarray(item)) for item in tokens
     )
     return TokenBatch(None, None, None, None, items)
+
+
+def _whole(value: Any, name: str) -> int:
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise InvalidParameter(f"{name} must be a whole number, not {value!r:.40}.") from error
+
+
+def _temperature(value: Any) -> float:
+    """A number of any type; its text is none."""
+    try:
+        number = float(value) if isinstance(value, Real) else math.nan
+    except OverflowError:
+        number = math.inf
+    if not (math.isfinite(number) and number >= 0):
+        raise InvalidParameter("temperature must be a finite number of at least 0.")
+    return number

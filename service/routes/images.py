@@ -71,7 +71,8 @@ async def take_images(request: Request, job: Job, options: ImageOptions, *kinds:
     body = await read_body(request, gate)
 
     def plan() -> Plan:
-        found = plan_images(parse_images(media_type, content_type, body), options, job.work)
+        sources = parse_images(media_type, content_type, body, options.max_items)
+        found = plan_images(sources, options, job.work)
         job.reserve_images(((c.shape, len(c.indices)) for c in found.chunks), *kinds)
         return load_if_small(found, options, job.service.settings.batch_pixels)
 

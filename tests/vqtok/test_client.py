@@ -1,8 +1,11 @@
 """The client against the real service, which must answer as the tokenizer in process does."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -23,6 +26,8 @@ from vqtok.errors import (
 from vqtok.images import write_image
 from vqtok.tokenizer import Tokenizer
 from vqtok.tokens import ImageTokens, TokenBatch
+
+AS_JSON = {"Accept": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +118,94 @@ def test_reconstructions_and_samples_are_those_of_the_process(
     assert all(np.array_equal(a, b) for a, b in zip(ours.images, theirs.images, strict=True))
 
 
+def test_numbers_of_numpy_and_sides_of_squares_are_taken(
+    remote: Tokenizer, local: Tokenizer
+) -> None:
+    given: dict[str, Any] = {"n": np.int64(2), "seed": np.int64(5), "temperature": np.float32(0.5)}
+    ours, theirs = (each.sample(**given) for each in (remote, local))
+    assert_equal_tokens(ours.tokens, theirs.tokens)
+    assert np.array_equal(ours.bits, theirs.bits)
+    assert type(ours.seed) is type(theirs.seed) is int
+    images = list(smooth_images(2, 60, 90))
+    sizes: list[Any] = [16, np.int64(16), [16, 16], (np.int64(16), 16)]
+    for size in sizes:
+        batches = [each.encode(images, "resize", image_size=size) for each in (remote, local)]
+        assert_equal_tokens(*batches)
+        assert batches[0].images[0].size == (16, 16)
+
+
+@pytest.mark.parametrize("seed", [0, 2**53 + 1, 2**63, 2**64 - 1])
+def test_every_seed_gives_the_samples_of_the_process(
+    remote: Tokenizer, local: Tokenizer, seed: int
+) -> None:
+    ours, theirs = (each.sample(1, seed=seed) for each in (remote, local))
+    assert_equal_tokens(ours.tokens, theirs.tokens)
+
+
+def complaint(call: Callable[[], object]) -> tuple[type[InvalidInput], str]:
+    with pytest.raises(InvalidInput) as caught:
+        call()
+    return caught.type, caught.value.detail
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n": 0},
+        {"n": 2**64},
+        {"n": 1.0},
+        {"n": "2"},
+        {"seed": -1},
+        {"seed": 2**64},
+        {"seed": 1.5},
+        {"seed": None},
+        {"temperature": "x"},
+        {"temperature": "1"},
+        {"temperature": None},
+        {"temperature": -0.5},
+        {"temperature": np.nan},
+        {"temperature": 10**400},
+    ],
+    ids=str,
+)
+def test_options_of_sampling_are_refused_with_the_words_of_the_process(
+    remote: Tokenizer, local: Tokenizer, options: dict[str, Any]
+) -> None:
+    ours, theirs = (complaint(partial(t.sample, **options)) for t in (remote, local))
+    assert ours == theirs
+    assert ours[0] is InvalidParameter
+    assert next(iter(options)) in ours[1]
+
+
+@pytest.mark.parametrize("size", [0, -16, 16.0, "16", (16,), (16, 16, 3), (16, 0), (16, None)])
+def test_sizes_are_refused_with_the_words_of_the_process(
+    remote: Tokenizer, local: Tokenizer, size: Any
+) -> None:
+    image = smooth_images(1, 60, 90)[0]
+    both = (remote, local)
+    ours, theirs = (complaint(partial(t.encode, [image], "resize", image_size=size)) for t in both)
+    assert ours == theirs
+    assert ours[0] is InvalidParameter
+
+
+def test_an_image_that_does_not_fit_is_named_as_in_the_process(
+    remote: Tokenizer, local: Tokenizer, tmp_path: Path
+) -> None:
+    both = (remote, local)
+    path = tmp_path / "odd.png"
+    path.write_bytes(write_image(smooth_images(1, 7, 8)[0]))
+    good = smooth_images(1, 8, 8)[0]
+    cases: list[tuple[list[Any], str, int | None]] = [
+        ([path], "exact", None),
+        ([good[:7]], "exact", None),
+        ([good, path], "exact", None),
+        ([path], "resize", 18),
+    ]
+    for images, mode, size in cases:
+        ours, theirs = (complaint(partial(t.encode, images, mode, image_size=size)) for t in both)
+        assert ours == theirs
+
+
 def test_a_sequence_of_nothing_is_a_batch_of_nothing(remote: Tokenizer) -> None:
     assert len(remote.encode([])) == 0
     assert remote.decode([]) == []
@@ -151,6 +244,34 @@ def test_tokens_that_cannot_be_decoded_are_refused(remote: Tokenizer) -> None:
         remote.decode(TokenBatch(None, "f0" * 32, None, None, (ImageTokens(grid),)))
     with pytest.raises(InvalidParameter):
         remote.sample(1, temperature=-1)
+
+
+def test_json_of_sampling_is_decoded_as_it_came(service: ServiceProcess) -> None:
+    asked = {"n": 2, "seed": 2**64 - 1, "temperature": 0.5}
+    sampled = httpx.post(f"{service.url}/v1/sample", json=asked, headers=AS_JSON)
+    headers = {**AS_JSON, "Content-Type": "application/json"}
+    answer = httpx.post(f"{service.url}/v1/decode", content=sampled.content, headers=headers)
+    assert answer.status_code == 200
+    assert len(answer.json()["images"]) == 2
+
+
+def test_json_with_failed_items_is_decoded_where_items_fail_alone(service: ServiceProcess) -> None:
+    good = write_image(smooth_images(1, 8, 8)[0])
+    encoded = httpx.post(
+        f"{service.url}/v1/encode?on_error=item",
+        files=[("images", ("0", good)), ("images", ("1", good[:60]))],
+        headers=AS_JSON,
+    )
+    assert "error" in encoded.json()["items"][1]
+    headers = {**AS_JSON, "Content-Type": "application/json"}
+    url = f"{service.url}/v1/decode"
+    answer = httpx.post(f"{url}?on_error=item", content=encoded.content, headers=headers)
+    assert answer.status_code == 200
+    first, second = answer.json()["images"]
+    assert (type(first), second["error"]["code"]) == (str, "invalid_tokens")
+    refused = httpx.post(url, content=encoded.content, headers=headers)
+    assert refused.status_code == 422
+    assert refused.json()["detail"] == "Image 1: The item is an error and holds no tokens."
 
 
 def test_another_model_is_unknown(service: ServiceProcess) -> None:

@@ -59,6 +59,22 @@ def test_samples_of_today_are_the_samples_of_tomorrow() -> None:
     assert PRIOR.sample(1, 42)[0].ravel().tolist() == [11, 5, 13, 6, 4, 6, 3, 1, 14, 11, 4, 2]
 
 
+def test_every_seed_of_64_bits_has_samples_of_its_own() -> None:
+    flat = PositionTablePrior(np.ones((4, 4, 256), np.uint32))
+    seeds = [0, 1, 2**63 - 1, 2**63, 2**63 + 1, 2**64 - 2, 2**64 - 1]
+    grids = {flat.sample(1, seed)[0].tobytes() for seed in seeds}
+    assert len(grids) == len(seeds)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 42, 2**32, 2**53 + 1, 2**63 - 1])
+def test_the_stream_of_a_sample_is_that_of_its_counter_key(seed: int) -> None:
+    flat = PositionTablePrior(np.ones((4, 4, 256), np.uint32))
+    for index, grid in enumerate(flat.sample(3, seed)[0]):
+        # Of 256 equally likely codes the highest eight bits of a draw are the code.
+        raw = np.random.Philox(key=[seed, index]).random_raw(16)
+        assert np.array_equal(grid.ravel(), raw >> np.uint64(56))
+
+
 def test_frequencies_follow_the_table_at_any_temperature() -> None:
     for temperature in (0.5, 1.0, 2.0):
         tokens, _ = PRIOR.sample(4000, 3, temperature)

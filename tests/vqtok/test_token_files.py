@@ -109,6 +109,31 @@ def test_an_npz_that_does_not_add_up_is_no_file_of_tokens(
         read_tokens(spoilt(tmp_path, **changes))
 
 
+def test_any_damage_to_an_npz_is_an_error_that_names_it(tmp_path: Path) -> None:
+    batch = batch_of((2, 2), (3, 1), model="m@1")
+    write_tokens(tmp_path / "x.npz", batch)
+    data = (tmp_path / "x.npz").read_bytes()
+    path = tmp_path / "y.npz"
+    refused: list[str] = []
+    for place in range(len(data)):
+        flip = 1 + place % 255
+        path.write_bytes(data[:place] + bytes([data[place] ^ flip]) + data[place + 1 :])
+        try:
+            assert_same(read_tokens(path)[0], batch)
+        except InvalidTokens as error:
+            refused.append(error.detail)
+    assert all(detail.startswith("y.npz is no file of tokens: ") for detail in refused)
+    assert len(refused) > len(data) // 2
+
+
+@pytest.mark.parametrize("end", range(0, 1400, 50))
+def test_an_npz_that_is_cut_short_is_refused(tmp_path: Path, end: int) -> None:
+    path = spoilt(tmp_path)
+    path.write_bytes(path.read_bytes()[:end])
+    with pytest.raises(InvalidTokens, match=r"y\.npz is no file of tokens"):
+        read_tokens(path)
+
+
 @pytest.mark.parametrize("data", [b"", b"rubbish", b"PK\x03\x04"])
 @pytest.mark.parametrize("suffix", [".npz", ".npy", ".json", ".txt"])
 def test_rubbish_is_refused(tmp_path: Path, suffix: str, data: bytes) -> None:

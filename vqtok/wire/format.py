@@ -45,14 +45,15 @@ class DecodeOptions:
     """What a body of tokens does not say itself.
 
     `grid` is (h, w) or (h, w, depth) of tokens sent flat in a format without grids; `size` is (H,
-    W) of the pictures to return. With `answer`, the body is what a service sent: keys added by a
-    newer service are ignored and failed items kept. Without, the body is a request, and both are
-    refused.
+    W) of the pictures to return. With `answer`, the body is what a service sent, and keys added by
+    a newer service are ignored. Without, the body is a request: unknown keys are refused, and more
+    than `max_items` items.
     """
 
     grid: tuple[int, ...] | None = None
     size: tuple[int, int] | None = None
     answer: bool = False
+    max_items: int | None = None
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,10 @@ Tokens, both ways:
 ```
 
 Sent to a service, all but `items` and its `tokens` may be left out; `grid` is needed where
-`tokens` are flat. `grid` has a third number, the depth, where it is above 1. Images are base64 of
-whole image files: `{"images": ["…", …]}`.
+`tokens` are flat. `grid` has a third number, the depth, where it is above 1. Whatever a service
+answers may be sent back as it is: the `prior`, `seed` and `temperature` of samples and the `bits`
+of each are read over, and an item that failed stays one. Images are base64 of whole image files:
+`{"images": ["…", …]}`.
 """
 
 import base64
@@ -36,11 +38,14 @@ from vqtok.wire.json_reading import (
     no_repeated_keys,
     only_known,
     parse_object,
+    require_number,
 )
 
 MEDIA_TYPE = "application/json"
 LABELS = ("model", "codebook_id", "tokenizer_id", "preprocess")
-ITEM_KEYS = ("grid", "size", "tokens", "margins")
+SAMPLE_KEYS = ("prior", "seed", "temperature")
+ITEM_KEYS = ("grid", "size", "tokens", "margins", "bits")
+ERROR_KEYS = ("code", "detail")
 LONGEST_SIDE = 2**31 - 1
 
 
@@ -68,22 +73,23 @@ def decode_tokens(body: bytes, options: DecodeOptions | None = None) -> TokenBat
     Raises:
         MalformedBody: no JSON of the form above; a key that is unknown or repeated.
         InvalidTokens: tokens that are no integers, ragged, or not of the grid they state.
-        TooLarge: more values than a JSON body may have.
+        TooLarge: more values than a JSON body may have, or more items than `options` take.
     """
     options = options or DecodeOptions()
     document = parse_object(body, limited=not options.answer)
     if not options.answer:
-        only_known(document, (*LABELS, "items"), "The body")
+        _check_envelope(document)
     if "items" not in document:
         raise MalformedBody('The body has no key "items".')
     entries = [
         as_object(entry, f"items[{index}]")
-        for index, entry in enumerate(as_list(document["items"], "items"))
+        for index, entry in enumerate(as_list(document["items"], "items", options.max_items))
     ]
     items = tuple(_item_from_json(entry, f"items[{i}]", options) for i, entry in enumerate(entries))
     labels = {label: as_text(document, label) for label in LABELS}
     if not options.answer:
-        no_repeated_keys(body, _count_strings([document, *entries]))
+        errors = [entry["error"] for entry in entries if "error" in entry]
+        no_repeated_keys(body, _count_strings([document, *entries, *errors]))
     return TokenBatch(**labels, items=items)
 
 
@@ -98,16 +104,16 @@ def encode_images(
     return dump({**(extra or {}), "images": entries})
 
 
-def decode_images(body: bytes) -> list[bytes]:
+def decode_images(body: bytes, max_items: int | None = None) -> list[bytes]:
     """The image files that a request carries.
 
     Raises:
         MalformedBody: no JSON of the form above, no base64, no image at all.
-        TooLarge: more values than a JSON body may have.
+        TooLarge: more values than a JSON body may have, or more images than `max_items`.
     """
     document = parse_object(body)
     only_known(document, ("images",), "The body")
-    texts = as_list(document.get("images"), "images")
+    texts = as_list(document.get("images"), "images", max_items)
     images = [_from_base64(text, f"images[{index}]") for index, text in enumerate(texts)]
     no_repeated_keys(body, len(texts) + _count_strings([document]))
     return images
@@ -154,18 +160,33 @@ def _error_to_json(error: ItemError) -> JsonObject:
     return {"error": {"code": error.code, "detail": error.detail}}
 
 
-def _error_from_json(entry: Any, name: str) -> ItemError:
-    error = as_object(as_object(entry, name).get("error"), f"{name}.error")
+def _check_envelope(document: JsonObject) -> None:
+    """Refuse a request with a key that no answer has, or with another type behind one that is
+    read over.
+    """
+    only_known(document, (*LABELS, *SAMPLE_KEYS, "items"), "The body")
+    as_text(document, "prior")
+    for key in ("seed", "temperature"):
+        require_number(document.get(key), key)
+
+
+def _error_from_json(entry: Any, name: str, *, strict: bool = False) -> ItemError:
+    entry = as_object(entry, name)
+    error = as_object(entry.get("error"), f"{name}.error")
+    if strict:
+        only_known(entry, ("error",), f"{name}, which failed,")
+        only_known(error, ERROR_KEYS, f"{name}.error")
     return ItemError(as_text(error, "code") or "unknown", as_text(error, "detail") or "")
 
 
 def _item_from_json(
     entry: JsonObject, name: str, options: DecodeOptions
 ) -> ImageTokens | ItemError:
-    if "error" in entry and options.answer:
-        return _error_from_json(entry, name)
+    if "error" in entry:
+        return _error_from_json(entry, name, strict=not options.answer)
     if not options.answer:
         only_known(entry, ITEM_KEYS, name)
+        require_number(entry.get("bits"), f"{name}.bits")
     if "tokens" not in entry:
         raise MalformedBody(f'{name} has no key "tokens".')
     tokens = integers(entry["tokens"], f"{name}.tokens")

@@ -79,7 +79,8 @@ def _parse(text: str, data_offset: int) -> NpyHeader:
         raise MalformedBody(
             "The npy header does not state a dtype, an order and a shape of plain numbers."
         )
-    rest = SHAPE.sub("", ORDER.sub("", DESCR.sub("", text)))
+    # One of each: what is stated twice stays behind, and is refused.
+    rest = SHAPE.sub("", ORDER.sub("", DESCR.sub("", text, count=1), count=1), count=1)
     if not re.fullmatch(r"\{[\s,]*\}\s*", rest):
         raise MalformedBody("The npy header states more than a dtype, an order and a shape.")
     if order[2] == "True":

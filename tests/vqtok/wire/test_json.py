@@ -2,9 +2,12 @@
 
 import base64
 import json
+import time
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vqtok.errors import InvalidInput, InvalidTokens, MalformedBody, TooLarge
 from vqtok.tokens import ImageTokens, ItemError, TokenBatch
@@ -16,7 +19,7 @@ from vqtok.wire.json_format import (
     encode_images,
     encode_tokens,
 )
-from vqtok.wire.json_reading import MAX_VALUES
+from vqtok.wire.json_reading import MAX_VALUES, no_repeated_keys
 
 ANSWER = DecodeOptions(answer=True)
 
@@ -68,8 +71,25 @@ def test_an_answer_may_say_more_than_this_client_knows() -> None:
     document = json.loads(body)
     assert (document["seed"], document["items"][0]["bits"]) == (7, 1.5)
     assert decode_tokens(body, ANSWER).model == "m"
-    with pytest.raises(MalformedBody, match="no key 'seed'"):
-        decode_tokens(body)
+    newer = encode_tokens(batch, extra={"entropy": 7})
+    assert decode_tokens(newer, ANSWER).model == "m"
+    with pytest.raises(MalformedBody, match="no key 'entropy'"):
+        decode_tokens(newer)
+
+
+def test_the_answer_of_sampling_may_be_sent_to_be_decoded() -> None:
+    batch = TokenBatch("m", None, None, None, (ImageTokens(np.ones((1, 1), np.uint16), (4, 4)),))
+    extra = {"prior": "position-table", "seed": 2**64 - 1, "temperature": 0.5}
+    sent = decode_tokens(encode_tokens(batch, extra=extra, item_extra=[{"bits": 1.5}]))
+    assert (sent.model, sent.images[0].tokens.tolist()) == ("m", [[1]])
+
+
+def test_an_answer_with_failed_items_may_be_sent_to_be_decoded() -> None:
+    failed = ItemError("broken_image", 'the PNG is cut short: "}"')
+    batch = TokenBatch(
+        "m", None, None, "pad", (ImageTokens(np.ones((1, 1), np.uint16), (4, 4)), failed)
+    )
+    assert decode_tokens(encode_tokens(batch)).items[1] == failed
 
 
 def test_the_least_that_can_be_sent_is_tokens() -> None:
@@ -89,20 +109,20 @@ def test_a_size_beside_the_body_fills_those_left_out() -> None:
 @pytest.mark.parametrize(
     ("tokens", "words"),
     [
-        ("[[1.0]]", "must be integers, not numbers with a point"),
-        ("[[1e2]]", "must be integers, not numbers with a point"),
-        ("[[1, true]]", "must be integers, not true or false"),
-        ("[[1, null]]", "must be integers, not null"),
-        ('[[1, "2"]]', "must be integers, not strings"),
-        ("[[1, {}]]", "must be integers, not objects"),
-        ("[[1, [2]]]", "must be integers, not arrays"),
+        ("[[1.0]]", "must be integers, and one of them is a number with a point"),
+        ("[[1e2]]", "must be integers, and one of them is a number with a point"),
+        ("[[1, true]]", "must be integers, and one of them is true or false"),
+        ("[[1, null]]", "must be integers, and one of them is null"),
+        ('[[1, "2"]]', "must be integers, and one of them is a string"),
+        ("[[1, {}]]", "must be integers, and one of them is an object"),
+        ("[[1, [2]]]", "must be integers, and one of them is an array"),
         ("[[1, 2], [3]]", "is ragged"),
         ("[[1, 2], 3]", "is ragged"),
         ("[[[[1]]]]", "more than 3 levels"),
         ("[]", "is empty"),
         ("[[], []]", "is empty"),
         ("[1, 2]", "are flat"),
-        ("7", "must be an array of integers, not integers"),
+        ("7", "must be an array of integers, not an integer"),
         ("null", "must be an array of integers, not null"),
         ("[[18446744073709551616]]", "above 64 bits"),
         ("[[18446744073709551615]]", "beyond any codebook"),
@@ -127,14 +147,23 @@ def test_wrong_tokens_are_named(tokens: str, words: str) -> None:
     [
         ("", "not JSON"),
         ("{", "not JSON"),
-        ("[]", "must be a JSON object"),
+        ("[]", "must be a JSON object, not an array"),
         ("null", "must be a JSON object, not null"),
         ("{}", 'no key "items"'),
-        ('{"items": {}}', "must be a JSON array"),
+        ('{"items": {}}', "must be a JSON array, not an object"),
+        ('{"items": "x"}', "must be a JSON array, not a string"),
         ('{"items": []}', "items is empty"),
         ('{"items": [[1]]}', r"items\[0\] must be a JSON object"),
         ('{"items": [{}]}', r'items\[0\] has no key "tokens"'),
-        ('{"items": [{"error": {"code": "overloaded"}}]}', "no key 'error'"),
+        ('{"items": [{"error": 7}]}', r"items\[0\].error must be a JSON object, not an integer"),
+        ('{"items": [{"error": {}, "tokens": [[1]]}]}', r"items\[0\], .* has no key 'tokens'"),
+        ('{"items": [{"error": {"status": 1}}]}', "error has no key 'status'"),
+        ('{"items": [{"error": {"code": "a", "code": "b"}}]}', "key is repeated"),
+        ('{"items": [{"tokens": [[1]], "bits": "1"}]}', r"items\[0\].bits must be a number"),
+        ('{"items": [{"tokens": [[1]]}], "seed": {"a": 1}}', "seed must be a number, not an obj"),
+        ('{"items": [{"tokens": [[1]]}], "temperature": []}', "temperature must be a number"),
+        ('{"items": [{"tokens": [[1]]}], "prior": 1}', "prior must be a string, not an integer"),
+        ('{"items": [{"tokens": [[1]]}], "seed": 1, "seed": 2}', "key is repeated"),
         ('{"items": [{"tokens": [[NaN]]}]}', "not JSON"),
         ('{"items": [{"tokens": [[1]]}], "model": 7}', "model must be a string"),
         ('{"items": [{"tokens": [[1]], "tokns": 1}]}', "no key 'tokns'"),
@@ -156,6 +185,22 @@ def test_escaped_quotation_marks_do_not_look_like_a_repeated_key() -> None:
     assert decode_tokens(body).model == model
 
 
+@given(st.lists(st.text(st.sampled_from('\\"a/\n'), max_size=6), min_size=1, max_size=4))
+def test_strings_are_counted_behind_any_escapes(texts: list[str]) -> None:
+    body = json.dumps(texts).replace("/", r"\/").encode()
+    no_repeated_keys(body, len(texts))
+    with pytest.raises(MalformedBody, match="key is repeated"):
+        no_repeated_keys(body, len(texts) - 1)
+
+
+@pytest.mark.parametrize("escape", [rb"\/", rb"\\", rb"\""])
+def test_a_body_of_escapes_is_counted_at_once(escape: bytes) -> None:
+    body = b'"' + escape * 5_000_000 + b'"'
+    start = time.process_time()
+    no_repeated_keys(body, 1)
+    assert time.process_time() - start < 0.4
+
+
 def test_bytes_that_are_no_utf8_are_refused() -> None:
     with pytest.raises(MalformedBody):
         decode_tokens(b'{"model": "\xff", "items": [{"tokens": [[1]]}]}')
@@ -165,6 +210,17 @@ def test_more_values_than_memory_allows_are_refused_before_parsing() -> None:
     with pytest.raises(TooLarge, match="application/x-npy") as caught:
         decode_tokens(b"[" + b"[]," * MAX_VALUES)
     assert caught.value.limit == MAX_VALUES
+
+
+def test_more_items_than_are_taken_are_refused_before_any_is_read() -> None:
+    with pytest.raises(TooLarge, match="has 3 items; at most 2 are taken") as caught:
+        decode_tokens(b'{"items": [{}, {}, {}]}', DecodeOptions(max_items=2))
+    assert (caught.value.limit, caught.value.setting) == (2, "max_items")
+    with pytest.raises(MalformedBody, match="no key"):
+        decode_tokens(b'{"items": [{}, {}]}', DecodeOptions(max_items=2))
+    with pytest.raises(TooLarge, match="has 3 images; at most 2 are taken"):
+        decode_images(b'{"images": [1, 2, 3]}', max_items=2)
+    assert len(decode_images(b'{"images": ["", ""]}', max_items=2)) == 2
 
 
 def test_images_survive_the_round_trip() -> None:
@@ -185,7 +241,7 @@ def test_image_files_with_escaped_slashes_are_the_same() -> None:
     [
         ("{}", "images must be a JSON array, not null"),
         ('{"images": []}', "images is empty"),
-        ('{"images": [7]}', r"images\[0\] must be a string in base64"),
+        ('{"images": [7]}', r"images\[0\] must be a string in base64, not an integer"),
         ('{"images": ["AA==", "A"]}', r"images\[1\] is not base64"),
         ('{"images": ["AA=="], "imges": 1}', "no key 'imges'"),
         ('{"images": ["AAAA"], "images": ["BBBB"]}', "key is repeated"),
