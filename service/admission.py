@@ -107,15 +107,15 @@ class Admission:
         if own > limit:
             self._on_refusal("too_large")
             raise TooLarge(
-                f"This request needs about {own / self._num_runners:.1f} s of the model, and no "
+                f"This request needs about {own / self._num_runners:.3g} s of the model, and no "
                 f"more than {self.limits.seconds:g} s may be queued (max_queue_seconds). "
                 "Send fewer or smaller images at a time.",
-                limit=int(self.limits.seconds),
+                limit=self.limits.seconds,
                 setting="max_queue_seconds",
             )
         self._on_refusal("work")
         raise Overloaded(
-            f"About {(waiting - seconds) / self._num_runners:.1f} s of work are queued, and this "
+            f"About {(waiting - seconds) / self._num_runners:.3g} s of work are queued, and this "
             f"request would exceed {self.limits.seconds:g} s (max_queue_seconds).",
             (waiting - limit) / self._num_runners,
         )

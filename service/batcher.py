@@ -177,8 +177,7 @@ class Batcher:
     def _run_batch(self, batch: list[Entry]) -> None:
         started = time.monotonic()
         run = self._kinds[batch[0].kind]
-        rows = _joined(batch)
-        outcome = _run_rows(run, rows)
+        outcome = _run_entries(run, batch)
         answers: list[tuple[Entry, Answer | VqtokError]] = []
         first = 0
         for entry in batch:
@@ -188,7 +187,7 @@ class Batcher:
         self._observer.batch_done(
             BatchReport(
                 kind=batch[0].kind,
-                num_rows=len(rows),
+                num_rows=len(outcome),
                 seconds=time.monotonic() - started,
                 waited=[started - entry.submitted for entry in batch],
             )
@@ -207,6 +206,18 @@ def _is_dead(entry: Entry) -> bool:
     return entry.done.cancelled() or time.monotonic() > entry.deadline
 
 
+def _run_entries(run: Callable[[NDArray[Any]], Arrays], batch: Sequence[Entry]) -> list[Row]:
+    try:
+        rows = _joined(batch)
+    # There may be too little memory for all of them at once.
+    except Exception as error:
+        if len(batch) > 1:
+            return [row for entry in batch for row in _run_entries(run, [entry])]
+        log.exception("no array of %d items of shape %s", batch[0].num_rows, batch[0].key[1])
+        return [_failure(error)] * batch[0].num_rows
+    return _run_rows(run, rows)
+
+
 def _run_rows(run: Callable[[NDArray[Any]], Arrays], rows: NDArray[Any]) -> list[Row]:
     try:
         arrays = run(rows)
@@ -214,9 +225,13 @@ def _run_rows(run: Callable[[NDArray[Any]], Arrays], rows: NDArray[Any]) -> list
     except Exception as error:
         if len(rows) == 1:
             log.exception("the model failed on one item of shape %s", rows.shape[1:])
-            return [ModelFailure(f"The model failed on this item ({type(error).__name__}).")]
+            return [_failure(error)]
         return [row for one in range(len(rows)) for row in _run_rows(run, rows[one : one + 1])]
     return [tuple(array[index] for array in arrays) for index in range(len(rows))]
+
+
+def _failure(error: Exception) -> ModelFailure:
+    return ModelFailure(f"The model failed on this item ({type(error).__name__}).")
 
 
 def _deliver(answers: list[tuple[Entry, Answer | VqtokError]]) -> None:

@@ -12,6 +12,8 @@ from vqtok.errors import BodyTimeout, UnsupportedMediaType
 
 SMALL_BYTES = 1024 * 1024
 BITSTREAM = "application/vnd.vqtok.tokens"
+FORM = "application/x-www-form-urlencoded"
+JSON = "application/json"
 
 OnPrefix = Callable[[bytes], bool]
 """Is given what has arrived so far until it returns True; may raise to refuse the rest."""
@@ -37,7 +39,13 @@ def media_type_of(request: Request, taken: Collection[str], default: str | None 
     if media_type == BITSTREAM:
         raise UnsupportedMediaType(f"{BITSTREAM} is not offered yet. Send one of {choices}.")
     what = f"The content type {media_type[:80]!r} is not taken" if header else "No content type"
-    raise UnsupportedMediaType(f"{what}. Send one of {choices}.")
+    raise UnsupportedMediaType(f"{what}. Send one of {choices}.{_hint(media_type, taken)}")
+
+
+def _hint(media_type: str, taken: Collection[str]) -> str:
+    if media_type != FORM or JSON not in taken:
+        return ""
+    return f" curl -d sends {FORM} unless it is told -H 'Content-Type: {JSON}'."
 
 
 async def read_body(request: Request, on_prefix: OnPrefix | None = None) -> bytes:

@@ -54,12 +54,12 @@ class Call:
         self.stages[name] = self.stages.get(name, 0.0) + seconds
 
     def server_timing(self) -> str:
-        """The value of the header `Server-Timing`: stages in milliseconds, in order."""
-        return ", ".join(
-            f"{stage};dur={self.stages[stage] * 1000:.3f}"
-            for stage in STAGES
-            if stage in self.stages
-        )
+        """The value of the header `Server-Timing`: milliseconds in each stage, in order, and in
+        all until now.
+        """
+        seconds = {stage: self.stages[stage] for stage in STAGES if stage in self.stages}
+        seconds["total"] = time.monotonic() - self.started
+        return ", ".join(f"{name};dur={each * 1000:.3f}" for name, each in seconds.items())
 
 
 def attach(scope: Scope, call: Call) -> None:

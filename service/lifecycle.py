@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from prometheus_client import Gauge
 
-from vqtok.errors import Draining, NotReady, VqtokError
+from vqtok.errors import BundleError, Draining, NotReady, RuntimeUnavailable, VqtokError
 
 log = logging.getLogger(__name__)
 
@@ -77,12 +77,20 @@ class Lifecycle(Generic[ModelT]):
 
         Raises:
             Draining: the process is shutting down.
-            NotReady: naming the phase, or why there will never be a model.
+            NotReady: naming the phase.
+            BundleError, RuntimeUnavailable: why there will never be a model.
         """
         if self.phase is Phase.DRAINING:
             raise Draining("The service is shutting down. Send the request to another replica.")
         if self.failure is not None:
-            raise NotReady(f"The bundle cannot be served. {self.failure.detail}")
+            raise _lasting(self.failure)
         if self._model is None or self.phase is not Phase.READY:
             raise NotReady(f"The model is not ready yet ({self.phase}). Try again in a moment.")
         return self._model
+
+
+def _lasting(failure: VqtokError) -> VqtokError:
+    """A new error, of a kind that tells callers not to try again."""
+    is_lasting = isinstance(failure, (BundleError, RuntimeUnavailable))
+    kind = type(failure) if is_lasting else BundleError
+    return kind(f"The bundle cannot be served. {failure.detail}")

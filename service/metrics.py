@@ -47,7 +47,7 @@ class Metrics:
     def _add_requests(self) -> None:
         self.admitted = Counter(
             "vqtok_requests_admitted",
-            "Requests that passed the first gate; each gets its whole answer.",
+            "Requests that passed the first gate; those whose caller stays get an answer.",
             registry=self.registry,
         )
         self.refused = Counter(

@@ -15,7 +15,7 @@ from service.admission import Admission, Refusal, Reservation
 from service.call import Call, CallerLeft, attach, call_in, request_id_from
 from service.metrics import STAGES, Metrics
 from service.problems import internal_error, problem_of
-from vqtok.errors import DeadlineExceeded, Draining, InvalidParameter, NotReady, VqtokError
+from vqtok.errors import DeadlineExceeded, Draining, InvalidParameter, VqtokError
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +76,7 @@ class RequestScope:
     def _headers(self, call: Call) -> list[tuple[bytes, bytes]]:
         headers = {"X-Request-Id": call.request_id, **self._model_headers()}
         headers["Vqtok-Preprocess"] = call.preprocess
-        if call.stages:
-            headers["Server-Timing"] = call.server_timing()
+        headers["Server-Timing"] = call.server_timing()
         return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
 
     def _count(self, call: Call) -> None:
@@ -141,7 +140,7 @@ class AdmissionGate:
     def _check_ready(self) -> None:
         try:
             self._require_ready()
-        except (Draining, NotReady) as error:
+        except VqtokError as error:
             reason: Refusal = "draining" if isinstance(error, Draining) else "not_ready"
             self._metrics.refused.labels(reason).inc()
             raise
@@ -235,6 +234,7 @@ class _Watched:
 def _deadline(call: Call, header: str | None) -> float:
     if header is None:
         return call.deadline
+    header = header.strip()
     if not (header.isascii() and header.isdigit() and 0 < len(header) <= 12 and int(header)):
         raise InvalidParameter(
             f"The header Vqtok-Timeout-Ms takes whole milliseconds from 1, not {header[:40]!r}."

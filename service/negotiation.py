@@ -46,7 +46,7 @@ def choose(
     ranges = parse_accept(header)
     if not anything:
         ranges = [each for each in ranges if each.pattern != ANYTHING]
-    qualities = {offer: _quality(offer, ranges) for offer in offers}
+    qualities = {offer: quality_of(offer, ranges) for offer in offers}
     best = max(offers, key=lambda offer: qualities[offer])
     if qualities[best] > 0:
         return best
@@ -56,7 +56,8 @@ def choose(
     )
 
 
-def _quality(offer: str, ranges: Sequence[MediaRange]) -> float:
+def quality_of(offer: str, ranges: Sequence[MediaRange]) -> float:
+    """How much the caller likes a media type: what the most precise range says, 0 without one."""
     matching = [each for each in ranges if each.matches(offer)]
     if not matching:
         return 0.0

@@ -65,6 +65,12 @@ class Query:
         return parse_size(value, name)
 
 
+def header_text(request: Request, name: str) -> str | None:
+    """The value of a header without the blanks around it; None when it is not given."""
+    value = request.headers.get(name)
+    return None if value is None else value.strip()
+
+
 def parse_size(text: str, name: str) -> tuple[int, int]:
     """(height, width) of `256x384` or `256`.
 

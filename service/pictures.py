@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.negotiation import choose, parse_accept
+from service.negotiation import choose, parse_accept, quality_of
 from vqtok.errors import VqtokError
 from vqtok.images import IMAGE_MEDIA_TYPES, write_image
 from vqtok.tokens import ItemError
@@ -76,7 +76,7 @@ def choose_early(accept: str | None) -> None:
 
 def json_is_liked(accept: str | None) -> bool:
     """Whether JSON may carry the answer, preferred or not."""
-    return any(each.quality > 0 and each.matches(JSON) for each in parse_accept(accept))
+    return quality_of(JSON, parse_accept(accept)) > 0
 
 
 def choose_format(accept: str | None, count: int, quality: int) -> PictureFormat:

@@ -3,6 +3,7 @@ and serialising bodies. How much they are given is bounded by admission.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
@@ -34,15 +35,18 @@ class Pool:
         """The function's result, computed in a thread.
 
         Cancelled before it began, it never runs. A thread cannot be stopped in the middle: then
-        this waits for it, so that whoever holds room for its memory holds it until it is free.
+        this waits for it, however often it is cancelled, so that whoever holds room for its memory
+        holds it until it is free.
         """
         in_thread = self._threads.submit(function, *args, **kwargs)
         done = asyncio.wrap_future(in_thread)
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
-            if not in_thread.cancel():
-                await asyncio.wait({done})
+            in_thread.cancel()
+            while not in_thread.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait({done})
             raise
 
     def close(self) -> None:

@@ -44,6 +44,7 @@ STATUSES: Mapping[type[VqtokError], int] = {
 }
 
 TITLES: Mapping[str, str] = {
+    "bundle_error": "The bundle cannot be served",
     "bundle_corrupt": "The bundle is damaged",
     "bundle_unsupported": "The bundle is not supported",
     "runtime_unavailable": "The runtime is not available",
@@ -61,7 +62,7 @@ TITLES: Mapping[str, str] = {
     "not_ready": "Not ready yet",
     "draining": "Shutting down",
     "deadline_exceeded": "Out of time",
-    "body_timeout": "The body came too slowly",
+    "body_timeout": "The request came too slowly",
     "model_failure": "The model failed on an item",
     "not_found": "No such path",
     "method_not_allowed": "Method not allowed",

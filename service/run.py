@@ -48,6 +48,7 @@ class _Process:
 
         class Protocol(ServiceProtocol):
             stall_seconds = settings.request_timeout
+            arrival_seconds = settings.body_timeout
 
         config = uvicorn.Config(
             app,

@@ -85,7 +85,7 @@ class Settings(BaseSettings):
         description="longest time for an answer (504); Vqtok-Timeout-Ms lowers it",
     )
     body_timeout: float = Field(
-        default=20.0, gt=0, description="longest time for a body to arrive (408)"
+        default=20.0, gt=0, description="longest time for a head, and for a body, to arrive (408)"
     )
     max_items: int = Field(
         default=1024, ge=1, description="images, grids or samples in one request; above it 413"

@@ -30,7 +30,7 @@ class Service:
         """The loaded model, if it is the one that `name` (`name` or `name@version`) asks for.
 
         Raises:
-            NotReady: no model is loaded yet.
+            NotReady: no model is loaded yet. BundleError, RuntimeUnavailable: none will be.
             UnknownModel: another name or version.
         """
         model = self.lifecycle.loaded_model

@@ -26,7 +26,9 @@ async def gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, ResultT]]) -
         return list(await asyncio.gather(*tasks))
     except BaseException:
         for task in tasks:
-            task.cancel()
+            # Whoever cancels this has cancelled them: each is told once.
+            if not task.cancelling():
+                task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
 

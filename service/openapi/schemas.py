@@ -50,6 +50,8 @@ _ITEM: dict[str, Schema] = {
     "margins": array({}),
     "bits": NUMBER,
 }
+_ITEM_SENT = record(_ITEM, optional=("grid", "size", "margins", "bits"))
+_SAMPLED: dict[str, Schema] = {"prior": TEXT, "seed": INTEGER, "temperature": NUMBER}
 _QUALITY = record({"mse": NUMBER, "psnr": NUMBER_OR_NULL, "ssim": NUMBER_OR_NULL})
 _USAGE = record(
     {
@@ -92,9 +94,10 @@ SCHEMAS: dict[str, Schema] = {
     "TokensSent": record(
         {
             **_IDS,
-            "items": array(record(_ITEM, optional=("grid", "size", "margins", "bits")), minItems=1),
+            **_SAMPLED,
+            "items": array({"anyOf": [_ITEM_SENT, ref("schemas", "ItemError")]}, minItems=1),
         },
-        optional=tuple(_IDS),
+        optional=(*_IDS, *_SAMPLED),
         additionalProperties=False,
     ),
     "ImagesSent": record({"images": array(BASE64, minItems=1)}, additionalProperties=False),
@@ -111,9 +114,7 @@ SCHEMAS: dict[str, Schema] = {
     "Samples": record(
         {
             **_IDS,
-            "prior": TEXT,
-            "seed": INTEGER,
-            "temperature": NUMBER,
+            **_SAMPLED,
             "items": array(record(_ITEM, optional=("margins",))),
         }
     ),
@@ -163,7 +164,7 @@ SCHEMAS: dict[str, Schema] = {
             "status": INTEGER,
             "code": {"type": "string", "enum": sorted(TITLES)},
             "detail": TEXT,
-            "limit": {"type": ["integer", "null"]},
+            "limit": {"type": ["number", "null"]},
             "setting": TEXT_OR_NULL,
             "phase": TEXT,
             "request_id": TEXT,
@@ -253,7 +254,9 @@ HEADERS: dict[str, Schema] = {
     "Vqtok-Codebook-Id": _header("Which tokens can be decoded here; 12 hex digits."),
     "Vqtok-Tokenizer-Id": _header("Which tokens are comparable; 12 hex digits."),
     "Vqtok-Preprocess": _header("What was done to the images, or `none`."),
-    "Server-Timing": _header("Milliseconds in each stage; those of a large request overlap."),
+    "Server-Timing": _header(
+        "Milliseconds in each stage, where those of a large request overlap, and in total."
+    ),
     "Vqtok-Image-Size": _header("HEIGHTxWIDTH of the pictures that these tokens decode to."),
     "Vqtok-Seed": _header("The seed that was used."),
     "Vqtok-Bits": _header("Code length of each sample in bits, separated by commas."),

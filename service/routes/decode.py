@@ -10,7 +10,7 @@ from service.body import OnPrefix, media_type_of, read_body
 from service.decoding import decode_items
 from service.job import Job
 from service.model import Model
-from service.params import Query, parse_size
+from service.params import Query, header_text, parse_size
 from service.pictures import JSON, choose_early, choose_format, json_is_liked
 from service.routes.images import ON_ERROR, image_limits, require_item_errors, serialised
 from service.state import Service, service_of
@@ -50,7 +50,7 @@ async def decode(request: Request) -> Response:
 
 def _rules(request: Request, query: Query, service: Service, model: Model) -> TokenRules:
     size = query.size("size")
-    header = request.headers.get("vqtok-image-size")
+    header = header_text(request, "vqtok-image-size")
     if size is None and header is not None:
         size = parse_size(header, "Vqtok-Image-Size")
     return TokenRules(
@@ -59,7 +59,7 @@ def _rules(request: Request, query: Query, service: Service, model: Model) -> To
         max_items=service.settings.max_items,
         per_item=query.choice("on_error", ON_ERROR, "fail") == "item",
         require_ids=query.flag("require_ids"),
-        codebook_id=request.headers.get("vqtok-codebook-id"),
+        codebook_id=header_text(request, "vqtok-codebook-id"),
         reading=DecodeOptions(grid=_grid(query.text("grid")), size=size),
     )
 
@@ -76,6 +76,11 @@ def _grid(text: str | None) -> tuple[int, ...] | None:
 
 async def _take_tokens(request: Request, job: Job, rules: TokenRules) -> list[Item]:
     media_type = media_type_of(request, tuple(WIRE_FORMATS))
+    if rules.reading.grid is not None and media_type != NPY:
+        raise InvalidParameter(
+            f"The parameter grid is for tokens sent as {NPY}; in {media_type} each item says its "
+            "own grid."
+        )
     body = await read_body(request, _array_gate(job, rules) if media_type == NPY else None)
 
     def read() -> list[Item]:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from service.problems import problem, status_of
 from service.state import service_of
-from vqtok.errors import Draining, NotReady
+from vqtok.errors import VqtokError
 
 router = APIRouter()
 
@@ -28,7 +28,7 @@ async def ready(request: Request) -> Response:
     lifecycle = service_of(request).lifecycle
     try:
         model = lifecycle.require_ready()
-    except (NotReady, Draining) as error:
+    except VqtokError as error:
         return problem(status_of(error), error.code, error.detail, phase=str(lifecycle.phase))
     document = {
         "status": "ready",

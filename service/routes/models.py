@@ -7,10 +7,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.model import Model
+from service.multipart import MAX_PARTS
 from service.params import Query
+from service.protocol import MAX_HEADER_BYTES
 from service.settings import Settings
 from service.state import service_of
 from vqtok.wire import json_format
+from vqtok.wire.json_reading import MAX_VALUES
 
 router = APIRouter()
 
@@ -29,6 +32,13 @@ LIMITS = (
     "batch_pixels",
     "drain_seconds",
 )
+
+FIXED_LIMITS = {
+    "json_values": MAX_VALUES,
+    "multipart_parts": MAX_PARTS,
+    "header_bytes": MAX_HEADER_BYTES,
+}
+"""Limits that no setting changes."""
 
 
 @router.get("/v1/models")
@@ -78,4 +88,4 @@ def _costs(model: Model) -> dict[str, float]:
 
 
 def _limits(settings: Settings) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in LIMITS}
+    return {**{name: getattr(settings, name) for name in LIMITS}, **FIXED_LIMITS}

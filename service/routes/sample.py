@@ -26,7 +26,7 @@ from service.state import service_of
 from vqtok.errors import InvalidParameter, NotAcceptable
 from vqtok.tokens import ImageTokens, TokenBatch, token_dtype
 from vqtok.wire import format_size, json_format, npy_format
-from vqtok.wire.json_reading import JsonObject, only_known, parse_object
+from vqtok.wire.json_reading import JsonObject, no_repeated_keys, only_known, parse_object
 
 router = APIRouter()
 
@@ -100,11 +100,14 @@ def _parse_options(body: bytes) -> SampleOptions:
                 f"each code stands at each position ({PRIOR}). Leave {name} out."
             )
     only_known(document, OPTIONS, "The body")
-    return SampleOptions(
+    options = SampleOptions(
         n=_whole(document, "n", 1, 1),
         seed=_whole(document, "seed", 0, secrets.randbits(RANDOM_SEED_BITS)),
         temperature=_temperature(document),
     )
+    # All its values are numbers by now, so that its strings are its keys.
+    no_repeated_keys(body, len(document))
+    return options
 
 
 def _whole(document: JsonObject, name: str, low: int, default: int) -> int:

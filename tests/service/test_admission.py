@@ -122,3 +122,12 @@ def test_threads_that_reserve_work_at_once_never_exceed_the_limit() -> None:
     for thread in threads:
         thread.join()
     assert len(admitted) == 10
+
+
+def test_a_limit_below_a_second_is_told_as_it_is() -> None:
+    limits = AdmissionLimits(requests=1, body_bytes=100, total_bytes=100, seconds=0.01)
+    with pytest.raises(TooLarge) as caught:
+        Admission(limits, lambda reason: None).enter(1).add_work(0.0234)
+    assert caught.value.limit == 0.01
+    assert "about 0.0234 s" in caught.value.detail
+    assert "0.01 s may be queued" in caught.value.detail

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import service.batcher
 from service.batcher import Answer, Batcher, BatchReport, Entry
 from service.fair_queue import Flow
 from tests.service.fake_model import POISON, is_poison
@@ -193,6 +194,36 @@ def test_closing_finishes_what_is_queued_and_takes_nothing_more() -> None:
             with pytest.raises(Draining):
                 await submit(batcher, image(0))
 
+    asyncio.run(run())
+
+
+def test_who_cannot_be_put_together_for_want_of_memory_runs_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    joined = service.batcher._joined
+
+    def short_of_memory(batch: list[Entry]) -> NDArray[Any]:
+        if sum(entry.num_rows for entry in batch) > 2:
+            raise MemoryError
+        return joined(batch)
+
+    async def run() -> None:
+        with batching(delay=0.05) as (batcher, _, notes):
+            first = submit(batcher, image(0))
+            await asyncio.sleep(0.01)
+            small = [submit(batcher, image(seed)) for seed in range(1, 4)]
+            large = submit(batcher, np.concatenate([image(seed) for seed in range(3)]))
+            await first
+            for seed, future in enumerate(small, start=1):
+                (row,) = (await asyncio.wait_for(future, 10)).rows
+                assert isinstance(row, tuple)
+                np.testing.assert_array_equal(row[0], expected(image(seed))[0])
+            failed = (await asyncio.wait_for(large, 10)).rows
+            assert [type(row) for row in failed] == [ModelFailure] * 3
+            assert notes.batches[1].num_rows == 6
+            await asyncio.wait_for(submit(batcher, image(9)), 10)
+
+    monkeypatch.setattr(service.batcher, "_joined", short_of_memory)
     asyncio.run(run())
 
 

@@ -1,5 +1,6 @@
 """What a caller is told: every refusal has its status and code, and says what to do."""
 
+import re
 import socket
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ PNG = {"Content-Type": "image/png"}
 NPY = {"Content-Type": "application/x-npy"}
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "multipart/form-data; boundary=x"}
+URLENCODED = {"Content-Type": "application/x-www-form-urlencoded"}
 NO_BOUNDARY = {"Content-Type": "multipart/form-data"}
 GRID = np.zeros((1, 8, 8), np.int64)
 
@@ -63,6 +65,7 @@ ENCODE, DECODE, SAMPLE = "/v1/encode", "/v1/decode", "/v1/sample"
 PARAMETER, TOKENS, ACCEPT = "invalid_parameter", "invalid_tokens", "not_acceptable"
 LARGE, BODY, MEDIA = "too_large", "malformed_body", "unsupported_media_type"
 
+WITH_TYPE = "-H 'Content-Type: application/json'"
 RESIZE = f"{ENCODE}?preprocess=resize&image_size=9"
 CASES = [
     Case("no type", ENCODE, 415, MEDIA, "multipart/form-data", {}, png(1)),
@@ -160,6 +163,18 @@ CASES = [
     Case("seed", SAMPLE, 422, PARAMETER, "seed", JSON, b'{"seed":-1}'),
     Case("temperature", SAMPLE, 422, PARAMETER, "temperature", JSON, b'{"temperature":-1}'),
     Case("unknown option", SAMPLE, 400, BODY, "temperature", JSON, b'{"temprature":1}'),
+    Case("seed twice", SAMPLE, 400, BODY, "repeated", JSON, b'{"seed":7,"seed":8}'),
+    Case("seed escaped", SAMPLE, 400, BODY, "repeated", JSON, b'{"seed":7,"se\\u0065d":8}'),
+    Case("sample form", SAMPLE, 415, MEDIA, WITH_TYPE, URLENCODED, b'{"n":1}'),
+    Case("decode form", DECODE, 415, MEDIA, WITH_TYPE, URLENCODED, _tokens("[[1]]")),
+    Case(
+        "items refused as JSON", f"{DECODE}?on_error=item", 406, ACCEPT, "application/json",
+        {**NPY, "Accept": "application/json;q=0, */*"}, write_array(GRID),
+    ),
+    Case(
+        "grid beside JSON", f"{DECODE}?grid=1x1", 422, PARAMETER, "application/x-npy",
+        JSON, _tokens("[[1]]"),
+    ),
     Case("sample pictures", SAMPLE, 406, ACCEPT, "zip", JSON, b'{"n":2}'),
     Case("no path", "/v2/encode", 404, "not_found", "/docs"),
     Case("no method", ENCODE, 405, "method_not_allowed", "POST", method="GET"),
@@ -188,10 +203,38 @@ def test_a_request_id_comes_back_if_it_is_a_plain_one(client: httpx.Client) -> N
         assert len(answer.headers["x-request-id"]) == 32
 
 
-def _raw(service: ServiceProcess, request: bytes) -> bytes:
+def test_blanks_around_the_value_of_a_header_do_not_count(service: ServiceProcess) -> None:
+    body = write_array(GRID)
+    answer = _raw(
+        service,
+        b"POST /v1/decode HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        b"Content-Type: application/x-npy\r\nVqtok-Timeout-Ms: 20000 \r\n"
+        b"Vqtok-Codebook-Id: c0c0c0c0c0c0 \t\r\nVqtok-Image-Size: 30x30 \r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body) + body,
+        ends=False,
+    )
+    assert answer.startswith(b"HTTP/1.1 200"), answer
+
+
+def test_every_answer_says_its_total_time(client: httpx.Client) -> None:
+    answers = [
+        client.get("/health/live"),
+        client.head("/health/ready"),
+        client.get("/v1/models"),
+        client.get("/none"),
+        client.get(ENCODE),
+        client.post(SAMPLE),
+    ]
+    for answer in answers:
+        assert re.search(r"(^|, )total;dur=[0-9]+\.[0-9]{3}$", answer.headers["server-timing"])
+        assert len(answer.headers["x-request-id"]) == 32
+
+
+def _raw(service: ServiceProcess, request: bytes, *, ends: bool = True) -> bytes:
     with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
         connection.sendall(request)
-        connection.shutdown(socket.SHUT_WR)
+        if ends:
+            connection.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
@@ -211,6 +254,7 @@ def test_what_is_no_http_is_answered_with_a_problem(
     answer = _raw(service, request_bytes)
     assert answer.startswith(b"HTTP/1.1 " + status)
     assert b"application/problem+json" in answer
+    assert re.search(rb"\r\nx-request-id: [0-9a-f]{32}\r\n", answer)
 
 
 def test_no_refusal_of_this_module_was_a_defect(service: ServiceProcess) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.negotiation import choose
+from service.pictures import json_is_liked
 from vqtok.errors import NotAcceptable
 
 OFFERS = ("application/json", "application/x-npy", "image/png")
@@ -52,3 +53,18 @@ def test_anything_does_not_count_where_a_format_must_be_named() -> None:
 def test_no_header_breaks_it(header: str) -> None:
     with contextlib.suppress(NotAcceptable):
         assert choose(header, OFFERS) in OFFERS
+
+
+@pytest.mark.parametrize(
+    ("header", "is_liked"),
+    [
+        (None, True),
+        ("image/png, application/*;q=0.1", True),
+        ("*/*;q=0, application/json", True),
+        ("application/json;q=0, */*", False),
+        ("application/*;q=0, */*", False),
+        ("image/png", False),
+    ],
+)
+def test_json_is_liked_as_its_most_precise_range_says(header: str | None, is_liked: bool) -> None:
+    assert json_is_liked(header) == is_liked

@@ -142,7 +142,10 @@ def test_a_model_is_found_by_name_and_by_version(client: httpx.Client) -> None:
     for name in (short["name"], f"{short['name']}@{short['version']}"):
         answer = client.get(f"/v1/models/{name}")
         _check(answer.json(), COMPONENTS["schemas"]["Model"])
-        assert answer.json()["limits"]["max_requests"] == 256
+        limits = answer.json()["limits"]
+        assert limits["max_requests"] == 256
+        assert (limits["multipart_parts"], limits["header_bytes"]) == (65_536, 65_536)
+        assert limits["json_values"] == 4_194_304
         assert client.post(f"/v1/sample?model={name}").status_code == 200
     unknown = client.post("/v1/sample?model=other")
     assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_model")

@@ -48,3 +48,26 @@ def test_what_runs_already_is_waited_for() -> None:
         pool.close()
 
     asyncio.run(run())
+
+
+def test_what_runs_already_is_waited_for_however_often_it_is_cancelled() -> None:
+    async def run() -> None:
+        pool = Pool(1)
+        has_begun, may_end = threading.Event(), threading.Event()
+
+        def work() -> None:
+            has_begun.set()
+            may_end.wait(10)
+
+        task = asyncio.create_task(pool.run(work))
+        await asyncio.to_thread(has_begun.wait, 10)
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0.01)
+            assert not task.done()
+        may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        pool.close()
+
+    asyncio.run(run())

@@ -13,15 +13,23 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from service.lifecycle import Phase
+from service.lifecycle import Lifecycle, Phase
 from service.metrics import Metrics
 from service.model import open_model
+from service.problems import status_of
 from service.settings import Settings
 from tests.service.load import Load
-from tests.service.process import ServiceProcess
+from tests.service.process import ServiceProcess, counter
 from vqtok.bundle import Bundle, write_bundle
-from vqtok.errors import BundleError
+from vqtok.errors import (
+    BundleError,
+    BundleUnsupported,
+    ModelFailure,
+    RuntimeUnavailable,
+    VqtokError,
+)
 from vqtok.reference import Reference
+from vqtok.transport import PASSING_CODES
 
 
 def test_it_is_live_at_once_and_ready_when_the_model_is() -> None:
@@ -135,13 +143,42 @@ def test_on_a_spoilt_bundle_the_process_stays_up_and_says_why(
         answer = httpx.get(f"{service.url}/health/ready")
         assert answer.status_code == 503
         assert "encoder.onnx" in answer.json()["detail"]
-        assert answer.json()["phase"] == "failed"
+        assert answer.json()["detail"].startswith("The bundle cannot be served. ")
+        assert (answer.json()["phase"], answer.json()["code"]) == ("failed", "bundle_corrupt")
         assert httpx.get(f"{service.url}/health/live").status_code == 200
-        refused = httpx.post(f"{service.url}/v1/sample")
-        assert refused.status_code == 503
-        assert "encoder.onnx" in refused.json()["detail"]
+        for refused in (
+            httpx.post(f"{service.url}/v1/sample"),
+            httpx.get(f"{service.url}/v1/models"),
+        ):
+            assert (refused.status_code, refused.json()["code"]) == (503, "bundle_corrupt")
+            assert refused.json()["code"] not in PASSING_CODES
+            assert "encoder.onnx" in refused.json()["detail"]
+        metrics = httpx.get(f"{service.url}/metrics").text
+        assert counter(metrics, "vqtok_requests_refused_total", reason="not_ready") == 1
         service.terminate()
         assert service.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [
+        (BundleUnsupported("Too new."), BundleUnsupported),
+        (BundleError("Odd."), BundleError),
+        (RuntimeUnavailable("No runtime."), RuntimeUnavailable),
+        (ModelFailure("It failed on the golden image."), BundleError),
+    ],
+)
+def test_a_lasting_failure_is_told_as_what_it_is_each_time(
+    failure: VqtokError, kind: type[VqtokError]
+) -> None:
+    lifecycle: Lifecycle[object] = Lifecycle(Metrics([], "test").ready)
+    lifecycle.failed(failure)
+    for _ in range(2):
+        with pytest.raises(VqtokError, match=failure.detail) as caught:
+            lifecycle.require_ready()
+        assert type(caught.value) is kind
+        assert status_of(caught.value) == 503
+        assert caught.value is not failure
 
 
 def test_a_device_that_does_not_open_ends_the_process(tiny_bundle: Path) -> None:
