@@ -56,7 +56,7 @@ def evaluate(
 
 
 @app.command()
-def export(
+def export(  # noqa: PLR0913 - each is an option of the command
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     output: Annotated[Path, typer.Option(help="The bundle to write.")],
     version: Annotated[str, typer.Option(help="The bundle's version.")] = "1",
@@ -70,13 +70,14 @@ def export(
     photograph: Annotated[
         list[Path] | None, typer.Option(help="Picture for the card, at its own size. Repeatable.")
     ] = None,
+    note: Annotated[str, typer.Option(help="A sentence for the card.")] = "",
     replace: Annotated[bool, typer.Option(help="Replace a bundle that is there.")] = False,
 ) -> None:
     """Export a run to ONNX, hold it against PyTorch, and write the bundle to serve."""
     from training.export import ExportOptions, export_run
 
     options = ExportOptions(
-        output, version, beside or (), searched or (), photograph or (), replace=replace
+        output, version, beside or (), searched or (), photograph or (), note, replace=replace
     )
     manifest = export_run(run, options)
     figures = {"test": manifest.metrics["test"]} if "test" in manifest.metrics else {}

@@ -30,13 +30,22 @@ def verdict(own: Row, others: Sequence[Row]) -> str:
 
 
 def card(
-    manifest: Manifest, own: Row, others: Sequence[Row], searched: Sequence[Row], command: str
+    manifest: Manifest,
+    own: Row,
+    others: Sequence[Row],
+    searched: Sequence[Row],
+    command: str,
+    note: str = "",
 ) -> str:
-    """The whole card; `searched`: the runs that settings were chosen by, on validation images."""
+    """The whole card; `searched`: the runs that settings were chosen by, on validation images.
+
+    `note` is what its author says beside the verdict.
+    """
     data = own.settings["data"]["kind"]
     sections = [
         f"# {manifest.name}, version {manifest.version}",
         verdict(own, others),
+        note,
         _what(manifest),
         "![Originals above reconstructions](reconstructions.png)",
         _figures(own, others),

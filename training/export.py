@@ -44,7 +44,7 @@ class ExportOptions:
     """output: the bundle's folder. replace: write over a bundle that is there.
 
     For the card: beside, bundles of other methods; searched, results that settings were chosen by;
-    photographs, image files.
+    photographs, image files; note, a sentence of the author's.
     """
 
     output: Path
@@ -52,6 +52,7 @@ class ExportOptions:
     beside: Sequence[Path] = ()
     searched: Sequence[Path] = ()
     photographs: Sequence[Path] = ()
+    note: str = ""
     replace: bool = False
 
 
@@ -212,7 +213,7 @@ def _card(manifest: Manifest, run: Path, options: ExportOptions) -> str:
     others = [_row_of_manifest(Bundle.open(folder).manifest) for folder in options.beside]
     searched = [Row.of_result(read_result(path), "validation") for path in options.searched]
     command = f"python -m training train {SETTINGS_FILE} --output runs/{run.name}"
-    return card(manifest, own, others, searched, command)
+    return card(manifest, own, others, searched, command, options.note)
 
 
 def _row_of_manifest(manifest: Manifest) -> Row:

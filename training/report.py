@@ -21,7 +21,7 @@ def results_page(folder: Path) -> str:
     paths = sorted(folder.glob("*.json"))
     if not paths:
         raise FileNotFoundError(f"{folder} holds no result of a run (*.json)")
-    results = [json.loads(path.read_text()) for path in paths]
+    results = [{**json.loads(path.read_text()), "name": path.stem} for path in paths]
     tables = [_section(split, results) for split in SPLITS]
     return "\n\n".join([f"# {folder.name}", *filter(None, tables), _origin(results)]) + "\n"
 

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.service.conftest import SHIPPED_BUNDLE
+from tests.service.process import ROOT
 from training.data.cifar10 import load_cifar10
 from vqtok.bundle import Bundle
 from vqtok.wire.npy_format import read_array, write_array
@@ -52,6 +53,12 @@ def test_the_card_says_what_the_manifest_says(published: Mapping[str, Any]) -> N
     card = (SHIPPED_BUNDLE / "card.md").read_text()
     assert f"{published['test']['mse'] * 1e3:.3f}" in card
     assert f"{published['test']['perplexity']:.0f}" in card
+
+
+def test_the_readme_says_what_the_manifest_says(published: Mapping[str, Any]) -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert f"{published['test']['mse'] * 1e3:.2f} × 10⁻³" in readme
+    assert f"perplexity of {published['test']['perplexity']:,.0f}" in readme
 
 
 def test_the_bundle_reaches_what_it_is_shipped_for(published: Mapping[str, Any]) -> None:

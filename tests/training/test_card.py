@@ -50,7 +50,8 @@ def test_the_card_puts_the_verdict_above_the_tables(
     bundle: Bundle, rivals: tuple[Row, Row, Row]
 ) -> None:
     own, better, _ = rivals
-    text = card(bundle.manifest, own, [better], [own, better], "python -m training train")
+    text = card(bundle.manifest, own, [better], [own, better], "python -m training train", "Why.")
+    assert text.index(verdict(own, [better])) < text.index("\n\nWhy.\n\n") < text.index("| method")
     assert text.index("# tiny-gmvq") < text.index(verdict(own, [better])) < text.index("| method")
     assert text.count("| method") == 2
     rows = [line for line in text.splitlines() if line.startswith("| ") and "VQ" in line]
