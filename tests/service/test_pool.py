@@ -28,7 +28,8 @@ def test_cancelled_before_it_began_it_never_runs() -> None:
     asyncio.run(run())
 
 
-def test_what_runs_already_is_waited_for() -> None:
+@pytest.mark.parametrize("num_cancels", [1, 3])
+def test_what_runs_already_is_waited_for_however_often_it_is_cancelled(num_cancels: int) -> None:
     async def run() -> None:
         pool = Pool(1)
         has_begun, may_end = threading.Event(), threading.Event()
@@ -39,31 +40,9 @@ def test_what_runs_already_is_waited_for() -> None:
 
         task = asyncio.create_task(pool.run(work))
         await asyncio.to_thread(has_begun.wait, 10)
-        task.cancel()
-        await asyncio.sleep(0.05)
-        assert not task.done()
-        may_end.set()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        pool.close()
-
-    asyncio.run(run())
-
-
-def test_what_runs_already_is_waited_for_however_often_it_is_cancelled() -> None:
-    async def run() -> None:
-        pool = Pool(1)
-        has_begun, may_end = threading.Event(), threading.Event()
-
-        def work() -> None:
-            has_begun.set()
-            may_end.wait(10)
-
-        task = asyncio.create_task(pool.run(work))
-        await asyncio.to_thread(has_begun.wait, 10)
-        for _ in range(3):
+        for _ in range(num_cancels):
             task.cancel()
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
             assert not task.done()
         may_end.set()
         with pytest.raises(asyncio.CancelledError):
