@@ -124,7 +124,7 @@ def _search(searched: Sequence[Row]) -> str:
 def _training(manifest: Manifest, own: Row, command: str) -> str:
     origin = manifest.provenance
     return (
-        f"## Training\n\n{origin['epochs']} epochs over {origin['training_images']:,} images "
+        f"## Training\n\n{origin['epochs']:g} epochs over {origin['training_images']:,} images "
         f"({origin['steps']:,} steps), seed {origin['seed']}, {origin['seconds'] / 60:.0f} minutes "
         f"on {origin['hardware']}, commit `{origin['commit']}`; `config.toml` has every "
         f"setting.\n\n```\n{command}\n```"

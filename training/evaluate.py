@@ -34,10 +34,10 @@ def evaluate_model(
         clipped = x_hat.float().clamp(0.0, 1.0).permute(0, 2, 3, 1).cpu().numpy()
         errors.add(batch / np.float32(255.0), clipped)
         usage.add(quantized.indices.cpu().numpy())
-        statistics = quantized.statistics
+        posterior = quantized.posterior
         usage.add_soft(
-            statistics["posterior_mean"].double().cpu().numpy(),
-            float(statistics["posterior_entropy"]),
+            posterior.mean.double().cpu().numpy(),
+            float(posterior.entropy),
             quantized.indices.numel(),
         )
     model.train(was_training)

@@ -9,18 +9,19 @@ from lightning_fabric import Fabric
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from torch import Tensor
 
-from models import Autoencoder, Noise, Progress
+from models import Noise, Progress
+from models.quantizers import Quantized
 from models.quantizers.base import vectors_of
 from models.randomness import INITIALISATION_STEP
 from training.checkpoint import RunState, load_checkpoint, save_checkpoint
 from training.data import Splits
 from training.data.batches import Batch, BatchPlan, to_pixels, training_batches
 from training.evaluate import evaluate_model
-from training.metrics import entropy
-from training.objectives import Loss, build_objective
+from training.objectives import Loss
 from training.optimiser import build_optimiser, learning_rate
 from training.progress import Bar, bar
 from training.settings import RunSettings, SettingsError
+from training.task import Task
 
 LOG_EVERY = 50
 
@@ -40,15 +41,17 @@ class Trainer:
             loggers=TensorBoardLogger(folder, name="tensorboard", version=""),
         )
         self.plan = BatchPlan(len(splits.train), settings.schedule.batch_size, settings.seed)
-        self.num_steps = self.plan.steps_per_epoch * settings.schedule.epochs
+        self.num_steps = max(1, round(self.plan.steps_per_epoch * settings.schedule.epochs))
         _check_sizes(settings, splits)
-        self.objective = build_objective(settings.objective.name, settings.objective.weights)
-        self.model = Autoencoder(settings.model).train()
-        self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        optimiser = build_optimiser(self.model, settings.optimiser)
-        self.wrapped, self.optimiser = self.fabric.setup(self.model, optimiser)
-        modules = {"model": self.model, "optimiser": self.optimiser}
-        self.state: RunState = load_checkpoint(folder, modules, settings.to_table())
+        task = Task(settings).train()
+        task.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.model, self.objective = task.model, task.objective
+        optimiser = build_optimiser(task, settings.optimiser)
+        self.wrapped, self.optimiser = self.fabric.setup(task, optimiser)
+        self.state: RunState = load_checkpoint(folder, self._modules(), settings.to_table())
+
+    def _modules(self) -> dict[str, Any]:
+        return {"model": self.model, "objective": self.objective, "optimiser": self.optimiser}
 
     def run(self) -> RunState:
         """Train to the end; give where the run stands then."""
@@ -63,8 +66,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint."""
-        modules = {"model": self.model, "optimiser": self.optimiser}
-        save_checkpoint(self.folder, self.state, modules, self.settings.to_table())
+        save_checkpoint(self.folder, self.state, self._modules(), self.settings.to_table())
 
     def _batches(self, steps: range, num_workers: int) -> Any:
         loader = training_batches(
@@ -97,25 +99,24 @@ class Trainer:
 
     def _timed_step(self, step: int, batch: Batch, shown: Bar) -> None:
         started = time.perf_counter()
-        loss, statistics = self._step(step, batch)
+        loss, quantized, norm = self._step(step, batch)
         self.state.step = step + 1
         self.state.seconds += time.perf_counter() - started
         shown.advance()
         if step % LOG_EVERY == 0:
-            self._log(step, loss, statistics, shown)
+            self._log(step, loss, {**quantized.statistics, "gradient_norm": norm}, shown)
         schedule, last = self.settings.schedule, step + 1 == self.num_steps
         if len(self.splits.validation) and ((step + 1) % schedule.validate_every == 0 or last):
             self._validate()
         if (step + 1) % schedule.checkpoint_every == 0 or last:
             self.save()
 
-    def _step(self, step: int, batch: Batch) -> tuple[Loss, dict[str, Tensor]]:
+    def _step(self, step: int, batch: Batch) -> tuple[Loss, Quantized, Tensor]:
         pixels = to_pixels(batch.pixels)
         progress = self._progress(step, batch.sample_indices)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.settings.optimiser, progress.fraction)
-        reconstruction = self.wrapped(pixels, progress)
-        loss = self.objective(pixels, reconstruction)
+        loss, quantized = self.wrapped(pixels, progress)
         self.optimiser.zero_grad()
         self.fabric.backward(loss.total)
         norm = self.fabric.clip_gradients(
@@ -129,16 +130,15 @@ class Trainer:
                 f"the gradient of step {step} is not finite; lower optimiser.learning_rate"
             )
         self.optimiser.step()
-        quantized = reconstruction.quantized
         self.model.quantizer.after_step(quantized, progress, self.optimiser.state)
-        return loss, {**quantized.statistics, "gradient_norm": torch.as_tensor(norm)}
+        self.objective.after_step(quantized)
+        return loss, quantized, torch.as_tensor(norm)
 
     def _log(self, step: int, loss: Loss, statistics: dict[str, Tensor], shown: Bar) -> None:
         total = float(loss.total.detach())
         scalars = {f"train/{name}": float(part) for name, part in loss.parts.items()}
-        scalars |= {f"train/{k}": float(v) for k, v in statistics.items() if v.numel() == 1}
-        soft = entropy(statistics["posterior_mean"].double().cpu().numpy())
-        scalars |= {"train/loss": total, "train/posterior_mean_entropy": soft}
+        scalars |= {f"train/{name}": float(value) for name, value in statistics.items()}
+        scalars["train/loss"] = total
         scalars["train/learning_rate"] = self.optimiser.param_groups[0]["lr"]
         self.fabric.log_dict(scalars, step=step)
         shown.note(f"mse {scalars['train/mse'] * 1e3:.2f}e-3")

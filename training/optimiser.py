@@ -5,20 +5,22 @@ import math
 from torch import nn
 from torch.optim import AdamW
 
-from models import Autoencoder
 from training.settings import OptimiserSettings
+from training.task import Task
 
 
-def build_optimiser(model: Autoencoder, settings: OptimiserSettings) -> AdamW:
+def build_optimiser(task: Task, settings: OptimiserSettings) -> AdamW:
     """AdamW with weight decay on the networks alone.
 
     Decay would pull codes that nothing uses to the origin, where they attract vectors that are not
     theirs.
     """
+    model = task.model
     decayed: list[nn.Parameter] = [*model.encoder.parameters(), *model.decoder.parameters()]
+    others: list[nn.Parameter] = [*model.quantizer.parameters(), *task.objective.parameters()]
     groups = [
         {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": list(model.quantizer.parameters()), "weight_decay": 0.0},
+        {"params": others, "weight_decay": 0.0},
     ]
     return AdamW([g for g in groups if g["params"]], lr=settings.learning_rate, fused=True)
 

@@ -55,10 +55,10 @@ class DataSettings(_Table):
 
 
 class ObjectiveSettings(_Table):
-    """name: an entry of `training.objectives.OBJECTIVES`; weights: its options."""
+    """name: an entry of `training.objectives.OBJECTIVES`; options: what it takes."""
 
     name: str
-    weights: dict[str, float] = Field(default_factory=dict[str, float])
+    options: dict[str, Any] = Field(default_factory=dict[str, Any])
 
 
 class OptimiserSettings(_Table):
@@ -74,12 +74,12 @@ class OptimiserSettings(_Table):
 
 
 class ScheduleSettings(_Table):
-    """epochs: passes over the training images, ragged batches dropped.
+    """epochs: passes over the training images, ragged batches dropped; may be a fraction.
 
     precision: of the convolutions, by Fabric's name.
     """
 
-    epochs: int = Field(ge=1)
+    epochs: float = Field(gt=0)
     batch_size: int = Field(default=64, ge=1)
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
     checkpoint_every: int = Field(default=200, ge=1)

@@ -53,7 +53,7 @@ class Row:
             self.label,
             str(settings["model"]["quantizer"]["code_dim"]),
             f"{settings['optimiser']['learning_rate']:g}",
-            str(settings["schedule"]["epochs"]),
+            f"{settings['schedule']['epochs']:g}",
             *(cell(self.figures, column) for column in COLUMNS),
         ]
 

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from models.quantizers.base import Quantized, Quantizer
+from models.quantizers.base import Posterior, Quantized, Quantizer
 from models.quantizers.gmvq import GaussianMixtureQuantizer
 from models.quantizers.vq import EmaVectorQuantizer, VectorQuantizer
 
@@ -34,4 +34,4 @@ def build_quantizer(method: str, options: Mapping[str, Any]) -> Quantizer:
     return QUANTIZERS[method](**options)
 
 
-__all__ = ["QUANTIZERS", "Quantized", "Quantizer", "build_quantizer"]
+__all__ = ["QUANTIZERS", "Posterior", "Quantized", "Quantizer", "build_quantizer"]

@@ -6,7 +6,19 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from models.collectives import global_mean
 from models.randomness import Progress
+
+
+class Posterior(NamedTuple):
+    """q(c|x) over the tokens of a batch, with gradients where the assignment is soft.
+
+    mean (K,), or (depth, K): q̄, the mean of q(c|x) over the whole batch, of all processes.
+    entropy (): the mean of H(q(c|x)) in nats; 0 where the assignment is hard.
+    """
+
+    mean: Tensor
+    entropy: Tensor
 
 
 class Quantized(NamedTuple):
@@ -16,14 +28,15 @@ class Quantized(NamedTuple):
     indices (B, h, w), or (B, h, w, depth) where depth > 1: int64 in [0, K).
     z_e (B, D, h, w): the encoder's vectors that were quantized, for hooks and statistics.
     terms: named scalar losses, unweighted; the objective weighs and adds them.
-    statistics: detached; at least `posterior_mean` (K,) or (depth, K), the batch mean of q(c|x),
-    and `posterior_entropy`, the mean of H(q(c|x)) in nats (0 where the assignment is hard).
+    posterior: of the tokens, for objectives that press on usage or rate.
+    statistics: further scalars to log, detached.
     """
 
     z_q: Tensor
     indices: Tensor
     z_e: Tensor
     terms: dict[str, Tensor]
+    posterior: Posterior
     statistics: dict[str, Tensor]
 
 
@@ -130,13 +143,10 @@ def usage_histogram(indices: Tensor, codebook_size: int) -> Tensor:
     return torch.bincount(indices.reshape(-1), minlength=codebook_size).float()
 
 
-def hard_statistics(indices: Tensor, codebook_size: int) -> dict[str, Tensor]:
-    """The statistics of an assignment that is one-hot."""
-    counts = usage_histogram(indices, codebook_size)
-    return {
-        "posterior_mean": counts / counts.sum(),
-        "posterior_entropy": torch.zeros((), device=indices.device),
-    }
+def hard_posterior(indices: Tensor, codebook_size: int) -> Posterior:
+    """Of an assignment that is one-hot: no gradient, no entropy."""
+    counts = global_mean(usage_histogram(indices, codebook_size))
+    return Posterior(counts / counts.sum(), torch.zeros((), device=indices.device))
 
 
 def vectors_of(heads: Sequence[Tensor]) -> Tensor:

@@ -1,17 +1,17 @@
 """GM-VQ: tokens drawn from a Gaussian mixture's posterior (arXiv 2410.10180)."""
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from models.collectives import global_mean
 from models.quantizers.base import (
+    Posterior,
     Quantized,
     Quantizer,
     full_precision,
-    hard_statistics,
     to_grid,
     to_tokens,
 )
@@ -24,6 +24,7 @@ from models.quantizers.mixture_assignment import (
     logit_features,
     logit_table,
 )
+from models.ramp import RampLike, as_ramp
 from models.randomness import GUMBEL_STREAM, NORMAL_STREAM, Noise, Progress
 
 NoiseKind = Literal["token", "batch_mean", "off"]
@@ -31,15 +32,7 @@ SigmaGradient = Literal["full", "zhat_only", "none"]
 MAX_PRECISION = 1e3
 
 
-@dataclass(frozen=True)
-class Temperature:
-    """start * (end / start)^fraction: exponential in training time, as Jang et al. 2017."""
-
-    start: float = 2.0
-    end: float = 0.1
-
-    def at(self, fraction: float) -> float:
-        return self.start * (self.end / self.start) ** fraction
+GUMBEL_TEMPERATURE: RampLike = {"start": 2.0, "end": 0.1}
 
 
 class GaussianMixtureQuantizer(Quantizer):
@@ -47,17 +40,17 @@ class GaussianMixtureQuantizer(Quantizer):
 
         head ─► ẑ, r̂ ─► w = softplus(r̂ + r0) ─► l = -½ Σ w (ẑ - μ)² ─► j ~ q(c|x) ─► z = μ_j + σ ε
 
-    Training draws j by Gumbel's argmax, exact at any temperature; the temperature shapes the
-    gradient alone. From `argmax_from` of training on, j is the argmax that evaluation uses.
+    Training draws j by Gumbel's argmax, exact at any `gumbel_temperature`, which shapes the
+    gradient alone; a table without a shape anneals it geometrically. From `argmax_from` of training
+    on, j is the argmax that evaluation uses.
 
     precision: one w per dimension (the paper's) or one per token.
     noise: σ² per token = |ẑ - μ_j|² two_sigma2⁻¹ / D (equation 18), its mean over the batch, or
     none; evaluation has none.
     sigma_gradient: what σ carries gradient to.
 
-    Terms: `commitment` R = mean_n Σ_c q(c|x_n) |ẑ_n - μ_c|² / two_sigma2, and `usage`
-    KL(q̄ || uniform) in nats, q̄ the mean of q(c|x) over all tokens of the batch. ALBO weighs them by
-    γ and γβ.
+    Term: `commitment` R = mean_n Σ_c q(c|x_n) |ẑ_n - μ_c|² / two_sigma2. ALBO weighs it by γ,
+    and by γβ the divergence of the mean posterior q̄ from uniform.
     """
 
     offset: Tensor
@@ -71,13 +64,13 @@ class GaussianMixtureQuantizer(Quantizer):
         noise: NoiseKind = "token",
         sigma_gradient: SigmaGradient = "full",
         precision: Literal["per_dimension", "scalar"] = "per_dimension",
-        temperature_start: float = 2.0,
-        temperature_end: float = 0.1,
+        gumbel_temperature: RampLike = GUMBEL_TEMPERATURE,
         argmax_from: float = 1.0,
     ) -> None:
         super().__init__()
-        if min(two_sigma2, temperature_start, temperature_end) <= 0.0:
-            raise ValueError("two_sigma2 and both temperatures must be greater than 0")
+        self.gumbel_temperature = as_ramp(gumbel_temperature, "gumbel_temperature", "geometric")
+        if min(two_sigma2, self.gumbel_temperature.least) <= 0.0:
+            raise ValueError("two_sigma2 and gumbel_temperature must be greater than 0")
         if not 0.0 <= argmax_from <= 1.0:
             raise ValueError(f"argmax_from is a share of training in [0, 1], not {argmax_from}")
         self.codebook_size, self.code_dim = codebook_size, code_dim
@@ -85,7 +78,6 @@ class GaussianMixtureQuantizer(Quantizer):
         self.two_sigma2, self.argmax_from = two_sigma2, argmax_from
         self.noise: NoiseKind = noise
         self.sigma_gradient: SigmaGradient = sigma_gradient
-        self.temperature = Temperature(temperature_start, temperature_end)
         self.codebook = nn.Parameter(torch.randn(codebook_size, code_dim) * code_dim**-0.5)
         self.register_buffer("offset", torch.tensor(math.log(math.expm1(1.0))))
 
@@ -133,16 +125,9 @@ class GaussianMixtureQuantizer(Quantizer):
                 z_q=z_q,
                 indices=grid,
                 z_e=to_grid(z.detach(), head),
-                terms={
-                    "commitment": drawn.commitment,
-                    "usage": usage_divergence(drawn.posterior_mean),
-                },
-                statistics={
-                    **hard_statistics(drawn.indices, self.codebook_size),
-                    "posterior_mean": drawn.posterior_mean.detach(),
-                    "posterior_entropy": drawn.entropy,
-                    "precision": w.detach().mean(),
-                },
+                terms={"commitment": drawn.commitment},
+                posterior=Posterior(global_mean(drawn.posterior_mean), drawn.entropy),
+                statistics={"precision": w.detach().mean()},
             )
 
     def _assign(self, z: Tensor, w: Tensor, batch: int, progress: Progress | None) -> Assignment:
@@ -150,7 +135,7 @@ class GaussianMixtureQuantizer(Quantizer):
         if self.training:
             if progress is None:
                 raise ValueError("training needs `progress`: its noise and its temperature")
-            temperature = self.temperature.at(progress.fraction)
+            temperature = self.gumbel_temperature.at(progress.fraction)
             if progress.fraction < self.argmax_from:
                 gumbel = self._gumbel_rows(progress.noise, len(z) // batch)
         settings = AssignmentSettings(temperature, self.two_sigma2)
@@ -177,13 +162,7 @@ class GaussianMixtureQuantizer(Quantizer):
         codes = codes if self.sigma_gradient == "full" else codes.detach()
         sigma2 = (z_hat - codes).square().mean(1, keepdim=True) / self.two_sigma2
         if self.noise == "batch_mean":
-            sigma2 = sigma2.mean()
+            sigma2 = global_mean(sigma2.mean())
         epsilon = noise.normal(NORMAL_STREAM, z.numel() // noise.num_samples).view_as(z)
         # The square root's gradient is infinite at 0.
         return drawn.z_c + (sigma2 + 1e-8).sqrt() * epsilon
-
-
-def usage_divergence(posterior_mean: Tensor) -> Tensor:
-    """KL(q̄ || uniform) in nats of q̄ (K,): 0 when all codes are used alike, log K when one is."""
-    q = posterior_mean.clamp_min(1e-12)
-    return (q * q.log()).sum() + math.log(len(q))

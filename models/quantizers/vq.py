@@ -8,7 +8,7 @@ from models.quantizers.base import (
     Quantized,
     Quantizer,
     full_precision,
-    hard_statistics,
+    hard_posterior,
     straight_through,
     to_grid,
     to_tokens,
@@ -60,7 +60,8 @@ class _NearestCode(Quantizer):
             indices=grid,
             z_e=head.detach(),
             terms=terms,
-            statistics=hard_statistics(indices, self.codebook_size),
+            posterior=hard_posterior(indices, self.codebook_size),
+            statistics={},
         )
 
 

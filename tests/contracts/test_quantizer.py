@@ -72,7 +72,8 @@ def has_scores(quantizer: Quantizer) -> bool:
 
 def assert_equal(first: Quantized, second: Quantized) -> None:
     """Bit by bit, with all terms and statistics."""
-    for one, other in zip(first[:3], second[:3], strict=True):
+    tensors = [[*result[:3], *result.posterior] for result in (first, second)]
+    for one, other in zip(*tensors, strict=True):
         assert torch.equal(one, other)
     for one, other in ((first.terms, second.terms), (first.statistics, second.statistics)):
         assert one.keys() == other.keys()
@@ -295,16 +296,17 @@ def test_of_equal_codes_the_first_is_taken(make: Make) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_statistics_describe_a_distribution(make: Make, training: bool) -> None:
+def test_the_posterior_is_a_distribution(make: Make, training: bool) -> None:
     quantizer = make().train(training)
-    statistics = quantizer(heads_for(quantizer), progress()).statistics
-    mean = statistics["posterior_mean"]
-    assert mean.shape == (K,)
+    result = quantizer(heads_for(quantizer), progress())
+    mean, entropy = result.posterior
+    assert mean.shape == (() if quantizer.depth == 1 else (quantizer.depth,)) + (K,)
     assert mean.min() >= 0.0
-    assert mean.sum().item() == pytest.approx(1.0, abs=1e-5)
-    assert statistics["posterior_entropy"].shape == ()
-    assert 0.0 <= statistics["posterior_entropy"].item() <= torch.tensor(float(K)).log()
-    assert not any(value.requires_grad for value in statistics.values())
+    torch.testing.assert_close(mean.sum(-1), torch.ones(mean.shape[:-1]), rtol=0, atol=1e-5)
+    assert entropy.shape == ()
+    assert 0.0 <= entropy.item() <= torch.tensor(float(K)).log()
+    assert not any(value.requires_grad for value in result.statistics.values())
+    assert all(value.numel() == 1 for value in result.statistics.values())
 
 
 def test_terms_are_finite_scalars_with_a_gradient(make: Make) -> None:

@@ -10,13 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.information import entropy
 from models.quantizers import Quantized, build_quantizer, mixture_assignment
 from models.quantizers.base import to_tokens
 from models.quantizers.gmvq import (
     MAX_PRECISION,
     GaussianMixtureQuantizer,
-    Temperature,
-    usage_divergence,
 )
 from models.quantizers.mixture_assignment import AssignmentSettings, assign
 from models.randomness import GUMBEL_STREAM, NORMAL_STREAM, Noise, Progress
@@ -103,9 +102,9 @@ def test_forward_values_are_the_formulas(precision: str, training: bool, two_sig
     assert_close(to_tokens(result.z_q.detach()), mixture.codebook[mixture.indices])
     assert_close(to_tokens(result.z_e), mixture.z)
     assert_close(result.terms["commitment"].item(), mixture.commitment)
-    assert_close(result.terms["usage"].item(), mixture.usage)
-    assert_close(result.statistics["posterior_mean"], mixture.posterior_mean)
-    assert_close(result.statistics["posterior_entropy"].item(), mixture.entropy)
+    assert_close(divergence(result).item(), mixture.usage)
+    assert_close(result.posterior.mean.detach(), mixture.posterior_mean)
+    assert_close(result.posterior.entropy.item(), mixture.entropy)
     assert_close(result.statistics["precision"].item(), mixture.w.mean())
 
 
@@ -126,7 +125,8 @@ def test_scores_are_the_logits_but_for_a_constant_per_token(precision: str) -> N
 def test_a_terms_gradient_is_that_of_its_formula(term: str, precision: str) -> None:
     quantizer = build(precision=precision, two_sigma2=0.7).train()
     head, given = random_head(quantizer), progress()
-    loss = quantizer(head, given).terms[term]
+    result = quantizer(head, given)
+    loss = divergence(result) if term == "usage" else result.terms[term]
     mixture = formula(quantizer, head, gumbel_of(given))
     expected = numeric_gradients(mixture, lambda m: getattr(m, term))
     assert_gradients(gradients(quantizer, head, loss), expected)
@@ -140,6 +140,11 @@ def straight_through_gradients(mixture: Mixture, pull: Array) -> tuple[Array, Ar
     )
     np.add.at(of_codes, mixture.indices, pull)
     return of_head, of_codes
+
+
+def divergence(result: Quantized) -> Tensor:
+    """KL(q̄ || uniform) in nats."""
+    return math.log(K) - entropy(result.posterior.mean)
 
 
 def pulled(z_q: Tensor) -> tuple[Tensor, Array]:
@@ -169,7 +174,7 @@ def test_gradients_of_all_outputs_together_are_the_sum() -> None:
     parts: list[Loss] = [
         lambda result: pulled(result.z_q)[0],
         lambda result: 2.3 * result.terms["commitment"],
-        lambda result: -0.4 * result.terms["usage"],
+        lambda result: -0.4 * divergence(result),
     ]
     apart = [gradients(quantizer, head, part(quantizer(head, given))) for part in parts]
     result = quantizer(head, given)
@@ -254,14 +259,14 @@ def test_tokens_are_drawn_from_the_posterior() -> None:
 
 
 def test_the_temperature_falls_exponentially() -> None:
-    temperature = Temperature(2.0, 0.1)
+    temperature = build().gumbel_temperature
     assert temperature.at(0.0) == 2.0
     assert temperature.at(0.5) == pytest.approx(math.sqrt(0.2))
     assert temperature.at(1.0) == pytest.approx(0.1)
 
 
 def test_the_temperature_changes_no_forward_value() -> None:
-    hot, cold = (build(temperature_start=t, temperature_end=t).train() for t in (5.0, 0.01))
+    hot, cold = (build(gumbel_temperature=t).train() for t in (5.0, 0.01))
     head = random_head(hot)
     for first, second in zip(hot(head, progress())[:3], cold(head, progress())[:3], strict=True):
         assert torch.equal(first, second)
@@ -295,7 +300,7 @@ def test_a_constant_added_to_vectors_and_codes_changes_nothing(shift: float) -> 
     assert torch.equal(before.indices, after.indices)
     assert_close(after.z_q.detach() - shift, before.z_q.detach())
     assert_close(after.terms["commitment"].item(), before.terms["commitment"].item())
-    assert_close(after.terms["usage"].item(), before.terms["usage"].item())
+    assert_close(divergence(after).item(), divergence(before).item())
     assert_close(quantizer.scores(head).detach(), scores.detach())
 
 
@@ -315,12 +320,6 @@ def test_a_far_constant_leaves_float32_tokens_as_they_are() -> None:
     assert (drawn.indices.flatten().numpy() == expected).mean() > 0.999
     reference = formula(exact, head.double(), 0.0)
     assert drawn.terms["commitment"].item() == pytest.approx(reference.commitment, rel=1e-3)
-
-
-def test_usage_is_0_for_codes_used_alike_and_log_k_for_one() -> None:
-    assert usage_divergence(torch.full((8,), 1 / 8)).item() == pytest.approx(0.0, abs=1e-6)
-    one = nn.functional.one_hot(torch.tensor(3), 8).float()
-    assert usage_divergence(one).item() == pytest.approx(math.log(8))
 
 
 @pytest.mark.parametrize(("scale", "w0"), [(1e-4, 50.0), (1.0, None), (1e4, 0.05)])
@@ -380,7 +379,12 @@ def test_chunks_that_cut_samples_draw_the_same_noise(
 
 @pytest.mark.parametrize(
     "option",
-    [{"temperature_end": 0.0}, {"two_sigma2": -1.0}, {"argmax_from": 1.5}, {"argmax_from": -0.1}],
+    [
+        {"gumbel_temperature": 0.0},
+        {"two_sigma2": -1.0},
+        {"argmax_from": 1.5},
+        {"argmax_from": -0.1},
+    ],
 )
 def test_options_out_of_range_are_refused(option: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(option)).split("_")[0]):

@@ -59,8 +59,8 @@ def test_forward_values_are_the_formulas(kind: type, training: bool) -> None:
     for term in result.terms.values():
         assert_close(term.item(), error)
     counts = np.bincount(expected, minlength=K)
-    assert_close(result.statistics["posterior_mean"], np.float32(counts / counts.sum()))
-    assert result.statistics["posterior_entropy"].item() == 0.0
+    assert_close(result.posterior.mean, np.float32(counts / counts.sum()))
+    assert result.posterior.entropy.item() == 0.0
 
 
 @settings(max_examples=50)

@@ -4,32 +4,34 @@ import numpy as np
 import pytest
 import torch
 
-from models import Autoencoder
 from models.quantizers import QUANTIZERS
 from tests.training.tiny import tiny_settings
 from training.optimiser import build_optimiser, learning_rate
 from training.settings import OptimiserSettings
+from training.task import Task
 
 SETTINGS = OptimiserSettings(learning_rate=2.0, weight_decay=0.5, warmup=0.2)
 
 
 @pytest.mark.parametrize("method", QUANTIZERS)
 def test_networks_decay_and_quantizers_do_not(method: str) -> None:
-    model = Autoencoder(tiny_settings(method, "images").model)
-    groups = build_optimiser(model, SETTINGS).param_groups
+    task = Task(tiny_settings(method, "images"))
+    model = task.model
+    groups = build_optimiser(task, SETTINGS).param_groups
     decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     assert {decay[id(p)] for p in model.encoder.parameters()} == {0.5}
     assert {decay[id(p)] for p in model.decoder.parameters()} == {0.5}
     assert {decay[id(p)] for p in model.quantizer.parameters()} <= {0.0}
-    assert len(decay) == len(list(model.parameters()))
+    assert len(decay) == len(list(task.parameters()))
 
 
 def test_a_code_that_gets_no_gradient_stays_where_it_is() -> None:
-    model = Autoencoder(tiny_settings("vq", "images").model)
+    task = Task(tiny_settings("vq", "images"))
+    model = task.model
     before = model.quantizer.code_table().detach().clone()
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    build_optimiser(model, SETTINGS).step()
+    build_optimiser(task, SETTINGS).step()
     assert torch.equal(model.quantizer.code_table(), before)
 
 

@@ -26,7 +26,7 @@ def config(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("method", OPTIONS)
 def test_written_settings_read_back_equal(tmp_path: Path, method: str) -> None:
-    settings = tiny_settings(method, "images", {"objective.weights": {}})
+    settings = tiny_settings(method, "images", {"objective.options": {}})
     (tmp_path / "config.toml").write_text(settings.to_toml())
     assert load_settings(tmp_path / "config.toml") == settings
 
@@ -96,7 +96,7 @@ def test_overrides_take_numbers_texts_booleans_and_new_tables(config: Path) -> N
             "name=some name",
             'data.folder="$HOME/x"',
             "schedule.precision = 32-true",
-            "objective.weights.commitment=0.5",
+            "objective.options.commitment=0.5",
             "model.quantizer.codebook_size=32",
         ],
     )
@@ -106,7 +106,7 @@ def test_overrides_take_numbers_texts_booleans_and_new_tables(config: Path) -> N
     assert settings.name == "some name"
     assert settings.data.folder == "$HOME/x"
     assert settings.schedule.precision == "32-true"
-    assert settings.objective.weights == {"commitment": 0.5}
+    assert settings.objective.options == {"commitment": 0.5}
     assert settings.model.quantizer["codebook_size"] == 32
 
 
