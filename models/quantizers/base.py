@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from models.collectives import global_mean
+from models.collectives import global_sum
 from models.randomness import Progress
 
 
@@ -145,7 +145,7 @@ def usage_histogram(indices: Tensor, codebook_size: int) -> Tensor:
 
 def hard_posterior(indices: Tensor, codebook_size: int) -> Posterior:
     """Of an assignment that is one-hot: no gradient, no entropy."""
-    counts = global_mean(usage_histogram(indices, codebook_size))
+    counts = global_sum(usage_histogram(indices, codebook_size))
     return Posterior(counts / counts.sum(), torch.zeros((), device=indices.device))
 
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from models.collectives import gathered
 from models.quantizers.base import ParameterState
 from models.randomness import REPLACEMENT_STREAM, Progress
 
@@ -25,7 +26,10 @@ class DeadCodes(nn.Module):
         self.register_buffer("idle", torch.zeros(codebook_size, dtype=torch.int64))
 
     def forward(self, counts: Tensor, vectors: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
-        """Of the batch's counts (K,) and vectors (N, D): dead codes (M,), replacements (M, D)."""
+        """Dead codes (M,) and their replacements (M, D).
+
+        counts (K,) are those of the whole batch, vectors (N, D) this process's share of it.
+        """
         self.idle = torch.where(counts > 0, torch.zeros_like(self.idle), self.idle + 1)
         dead = (self.idle >= self.patience).nonzero().squeeze(1)
         if progress.fraction >= 1.0 - self.quiet:
@@ -35,6 +39,9 @@ class DeadCodes(nn.Module):
 
     def _replacements(self, num: int, vectors: Tensor, progress: Progress) -> Tensor:
         dim = vectors.shape[1]
+        if num == 0:
+            return vectors[:0]
+        vectors = gathered(vectors)
         u = progress.noise.batch_uniform(REPLACEMENT_STREAM, num * (1 + 2 * dim))
         chosen = vectors[(u[:num] * len(vectors)).long()]
         radius = u[num : num * (1 + dim)].log().mul(-2.0).sqrt()

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from models.collectives import global_sum
 from models.quantizers.base import (
     ParameterState,
     Quantized,
@@ -92,7 +93,7 @@ class VectorQuantizer(_NearestCode):
     ) -> None:
         if self.dead_codes is None:
             return
-        counts = usage_histogram(quantized.indices, self.codebook_size)
+        counts = global_sum(usage_histogram(quantized.indices, self.codebook_size))
         dead, vectors = self.dead_codes(counts, to_tokens(quantized.z_e), progress)
         with torch.no_grad():
             self.codebook[dead] = vectors
@@ -139,8 +140,9 @@ class EmaVectorQuantizer(_NearestCode):
         self, quantized: Quantized, progress: Progress, optimiser_state: ParameterState
     ) -> None:
         z_e, indices = to_tokens(quantized.z_e), quantized.indices.reshape(-1)
-        counts = usage_histogram(indices, self.codebook_size).to(self.counts)
+        counts = global_sum(usage_histogram(indices, self.codebook_size)).to(self.counts)
         sums = torch.zeros_like(self.sums).index_add_(0, indices, z_e.to(self.sums))
+        sums = global_sum(sums)
         self.counts.lerp_(counts, 1.0 - self.decay)
         self.sums.lerp_(sums, 1.0 - self.decay)
         if self.dead_codes is not None:
