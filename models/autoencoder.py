@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from models.networks import Decoder, Encoder, NetworkSettings
+from models.precision import exact_float32
 from models.quantizers import Quantized, build_quantizer
 from models.randomness import Progress
 
@@ -38,12 +39,16 @@ class Autoencoder(nn.Module):
         self.decoder = Decoder(settings.network, self.quantizer.code_dim)
 
     def forward(self, pixels: Tensor, progress: Progress | None = None) -> Reconstruction:
-        quantized = self.quantizer(self.encoder(pixels), progress)
+        head = self.encoder(pixels)
+        with exact_float32():
+            quantized = self.quantizer(head, progress)
         return Reconstruction(self.decoder(quantized.z_q), quantized)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Tokens (B, h, w[, depth]) int64."""
-        return self.quantizer.indices(self.encoder(pixels))
+        head = self.encoder(pixels)
+        with exact_float32():
+            return self.quantizer.indices(head)
 
     def decode(self, indices: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) in [0, 1]."""
