@@ -163,6 +163,6 @@ class GaussianMixtureQuantizer(Quantizer):
         sigma2 = (z_hat - codes).square().mean(1, keepdim=True) / self.two_sigma2
         if self.noise == "batch_mean":
             sigma2 = global_mean(sigma2.mean())
-        epsilon = noise.normal(NORMAL_STREAM, z.numel() // noise.num_samples).view_as(z)
+        epsilon = noise.normal(NORMAL_STREAM, z.numel() // noise.num_samples).view_as(z).to(z)
         # The square root's gradient is infinite at 0.
         return drawn.z_c + (sigma2 + 1e-8).sqrt() * epsilon
