@@ -29,13 +29,18 @@ def train(
     threads: Threads = None,
     fresh: Annotated[bool, typer.Option(help="Remove what the folder holds first.")] = False,
 ) -> None:
-    """Train a tokenizer, or go on where the run in the folder was interrupted."""
+    """Train a tokenizer, or go on where the run in the folder was interrupted.
+
+    On several devices: torchrun --nproc-per-node N -m training train …
+    """
+    from training.devices import launch
     from training.runs import train as run_training
 
     if threads:
         torch.set_num_threads(threads)
     result = run_training(load_settings(config, overrides or ()), output, fresh=fresh)
-    Console().print(metrics_table(result["metrics"]))
+    if launch().is_first:
+        Console().print(metrics_table(result["metrics"]))
 
 
 @app.command()

@@ -10,7 +10,10 @@ import torch
 from training.settings import SettingsError
 
 CHECKPOINT_FILE = "checkpoint.pt"
-CHANGES_NO_RESULT = frozenset({"data.num_workers", "schedule.checkpoint_every"})
+# What says where and how fast a run is computed, but not what.
+MAY_CHANGE = frozenset(
+    {"data.num_workers", "schedule.checkpoint_every", "schedule.device", "schedule.compile"}
+)
 
 
 @dataclass
@@ -49,7 +52,7 @@ def load_checkpoint(folder: Path, modules: dict[str, Any], settings: dict[str, A
     if not path.is_file():
         return RunState()
     content = torch.load(path, map_location="cpu", weights_only=True)
-    changed = sorted(set(_differences(content["settings"], settings)) - CHANGES_NO_RESULT)
+    changed = sorted(set(_differences(content["settings"], settings)) - MAY_CHANGE)
     if changed:
         raise SettingsError(
             f"{path} was made with other settings ({', '.join(changed)}); choose another folder, "

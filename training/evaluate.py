@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from models import Autoencoder
+from models.collectives import alone
+from models.precision import exact_float32
 from training.data import Part
 from training.data.batches import to_pixels, whole_batches
 from training.metrics import Reconstructions, Usage
@@ -25,12 +27,17 @@ def _plain(items: Iterator[Any], total: int) -> Iterator[Any]:
 def evaluate_model(
     model: Autoencoder, images: Part, progressed: Progressed = _plain
 ) -> dict[str, float]:
-    """MSE, PSNR, SSIM on [0, 1], hard and soft usage of a PyTorch model; its mode is restored."""
-    was_training, device = model.training, next(model.parameters()).device
+    """MSE, PSNR, SSIM on [0, 1], hard and soft usage of a PyTorch model; its mode is restored.
+
+    One process does it; others may wait or do the same.
+    """
+    was_training, weight = model.training, next(model.parameters())
     model.eval()
     errors, usage = Reconstructions(), Usage(model.quantizer.codebook_size)
     for batch in progressed(whole_batches(images, BATCH), -(-len(images) // BATCH)):
-        x_hat, quantized = model(to_pixels(torch.from_numpy(batch)).to(device))
+        pixels = to_pixels(torch.from_numpy(batch).to(weight.device), weight.dtype)
+        with alone(), exact_float32():
+            x_hat, quantized = model(pixels)
         clipped = x_hat.float().clamp(0.0, 1.0).permute(0, 2, 3, 1).cpu().numpy()
         errors.add(batch / np.float32(255.0), clipped)
         usage.add(quantized.indices.cpu().numpy())

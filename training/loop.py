@@ -1,25 +1,30 @@
 """The training loop. It knows no method: quantizers have hooks, objectives combine the terms."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
-from torch import Tensor
+from torch import Tensor, nn
 
 from models import Noise, Progress
+from models.collectives import alone, copy_from_first, gathered, global_mean
+from models.precision import exact_float32
 from models.quantizers import Quantized
-from models.quantizers.base import vectors_of
+from models.quantizers.base import full_precision, vectors_of
 from models.randomness import INITIALISATION_STEP
 from training.checkpoint import RunState, load_checkpoint, save_checkpoint
 from training.data import Splits
 from training.data.batches import Batch, BatchPlan, to_pixels, training_batches
+from training.data.sources import open_source
+from training.devices import open_fabric
 from training.evaluate import evaluate_model
 from training.objectives import Loss
 from training.optimiser import build_optimiser, learning_rate
 from training.progress import Bar, bar
+from training.results import hardware
 from training.settings import RunSettings, SettingsError
 from training.task import Task
 
@@ -27,56 +32,77 @@ LOG_EVERY = 50
 
 
 class Trainer:
-    """One run. `folder` receives checkpoint and TensorBoard log; a checkpoint there goes on."""
+    """One run. `folder` receives checkpoint and TensorBoard log; a checkpoint there goes on.
+
+    Where torchrun started several processes, each makes one and takes its share of every batch.
+    """
 
     def __init__(self, settings: RunSettings, splits: Splits, folder: Path) -> None:
         # Softmaxes over many codes are full of denormals, which cost a CPU several times the normal
         # time; the flag is inherited by threads that start later.
         torch.set_flush_denormal(True)
         torch.manual_seed(settings.seed)
-        self.settings, self.splits, self.folder = settings, splits, folder
-        self.fabric = Fabric(
-            devices=1,
-            precision=settings.schedule.precision,
-            loggers=TensorBoardLogger(folder, name="tensorboard", version=""),
-        )
-        self.plan = BatchPlan(len(splits.train), settings.schedule.batch_size, settings.seed)
-        self.num_steps = max(1, round(self.plan.steps_per_epoch * settings.schedule.epochs))
         _check_sizes(settings, splits)
-        task = Task(settings).train()
-        task.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.settings, self.splits, self.folder = settings, splits, folder
+        logger = TensorBoardLogger(folder, name="tensorboard", version="")
+        self.fabric = open_fabric(settings, logger)
+        rank, num = self.fabric.global_rank, self.fabric.world_size
+        schedule = settings.schedule
+        self.plan = BatchPlan(len(splits.train), schedule.batch_size, settings.seed, rank, num)
+        self.num_steps = max(1, round(self.plan.steps_per_epoch * schedule.epochs))
+        self.source = open_source(splits.train, self.fabric.device)
+        task = self._task()
         self.model, self.objective = task.model, task.objective
         optimiser = build_optimiser(task, settings.optimiser)
         self.wrapped, self.optimiser = self.fabric.setup(task, optimiser)
+        self.fabric.barrier()
         self.state: RunState = load_checkpoint(folder, self._modules(), settings.to_table())
+        self._logged = RunState(self.state.step, self.state.seconds)
+
+    def _task(self) -> Task:
+        task = Task(self.settings).train()
+        task.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        if self.fabric.world_size > 1 and self.fabric.device.type == "cuda":
+            nn.SyncBatchNorm.convert_sync_batchnorm(task)
+        if self.settings.schedule.compile:
+            task.model.encoder.compile()
+            task.model.decoder.compile()
+        return task
 
     def _modules(self) -> dict[str, Any]:
         return {"model": self.model, "objective": self.objective, "optimiser": self.optimiser}
 
+    @property
+    def hardware(self) -> str:
+        """What the run is computed on."""
+        return hardware(self.fabric.device, self.fabric.world_size)
+
     def run(self) -> RunState:
         """Train to the end; give where the run stands then."""
-        if self.state.step == 0:
-            self._initialise_quantizer()
-        steps = range(self.state.step, self.num_steps)
-        workers = self.settings.data.num_workers
-        with bar(self.settings.name, self.num_steps, self.state.step) as shown:
-            for step, batch in zip(steps, self._batches(steps, workers), strict=True):
-                self._timed_step(step, batch, shown)
+        with exact_float32():
+            if self.state.step == 0:
+                self._initialise_quantizer()
+            batches = self._batches(
+                range(self.state.step, self.num_steps), self.settings.data.num_workers
+            )
+            hidden = not self.fabric.is_global_zero
+            name, done = self.settings.name, self.state.step
+            with bar(name, self.num_steps, done, hidden=hidden) as shown:
+                while self.state.step < self.num_steps:
+                    self._advance(batches, shown)
         return self.state
 
     def save(self) -> None:
         """Write the checkpoint."""
-        save_checkpoint(self.folder, self.state, self._modules(), self.settings.to_table())
+        if self.fabric.is_global_zero:
+            save_checkpoint(self.folder, self.state, self._modules(), self.settings.to_table())
 
-    def _batches(self, steps: range, num_workers: int) -> Any:
-        loader = training_batches(
-            self.splits.train,
-            self.plan,
-            steps,
-            flip=self.settings.data.flip,
-            num_workers=num_workers,
-        )
-        return self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+    def _batches(self, steps: range, num_workers: int) -> Iterator[Batch]:
+        flip = self.settings.data.flip
+        return training_batches(self.source, self.plan, steps, flip=flip, num_workers=num_workers)
+
+    def _pixels(self, batch: Batch) -> Tensor:
+        return to_pixels(batch.pixels, self.model.encoder.head.weight.dtype)
 
     @torch.no_grad()
     def _initialise_quantizer(self) -> None:
@@ -86,33 +112,39 @@ class Trainer:
         num_vectors = 0
         for batch in self._batches(range(self.plan.steps_per_epoch), num_workers=0):
             with self.fabric.autocast():
-                heads.append(self.model.encoder(to_pixels(batch.pixels)).float())
-            indices.append(batch.sample_indices)
+                head = self.model.encoder(self._pixels(batch))
+            # Batch by batch, so that they lie in the order of the samples.
+            heads.append(gathered(full_precision(head)))
+            indices.append(gathered(batch.sample_indices))
             num_vectors += heads[-1].numel() // heads[-1].shape[1]
             if num_vectors >= self.settings.schedule.kmeans_vectors:
                 break
         progress = self._progress(INITIALISATION_STEP, torch.cat(indices))
-        self.model.quantizer.initialise(vectors_of(heads), progress)
+        with alone():
+            self.model.quantizer.initialise(vectors_of(heads), progress)
+        copy_from_first(self.model.quantizer)
 
     def _progress(self, step: int, sample_indices: Tensor) -> Progress:
         return Progress(step, self.num_steps, Noise(self.settings.seed, step, sample_indices))
 
-    def _timed_step(self, step: int, batch: Batch, shown: Bar) -> None:
+    def _advance(self, batches: Iterator[Batch], shown: Bar) -> None:
+        """Do the next step, and what is due after it."""
+        step, schedule = self.state.step, self.settings.schedule
         started = time.perf_counter()
-        loss, quantized, norm = self._step(step, batch)
+        loss, quantized, norm = self._step(step, next(batches))
         self.state.step = step + 1
         self.state.seconds += time.perf_counter() - started
         shown.advance()
         if step % LOG_EVERY == 0:
             self._log(step, loss, {**quantized.statistics, "gradient_norm": norm}, shown)
-        schedule, last = self.settings.schedule, step + 1 == self.num_steps
+        last = step + 1 == self.num_steps
         if len(self.splits.validation) and ((step + 1) % schedule.validate_every == 0 or last):
             self._validate()
         if (step + 1) % schedule.checkpoint_every == 0 or last:
             self.save()
 
     def _step(self, step: int, batch: Batch) -> tuple[Loss, Quantized, Tensor]:
-        pixels = to_pixels(batch.pixels)
+        pixels = self._pixels(batch)
         progress = self._progress(step, batch.sample_indices)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.settings.optimiser, progress.fraction)
@@ -135,19 +167,34 @@ class Trainer:
         return loss, quantized, torch.as_tensor(norm)
 
     def _log(self, step: int, loss: Loss, statistics: dict[str, Tensor], shown: Bar) -> None:
-        total = float(loss.total.detach())
-        scalars = {f"train/{name}": float(part) for name, part in loss.parts.items()}
-        scalars |= {f"train/{name}": float(value) for name, value in statistics.items()}
-        scalars["train/loss"] = total
-        scalars["train/learning_rate"] = self.optimiser.param_groups[0]["lr"]
-        self.fabric.log_dict(scalars, step=step)
-        shown.note(f"mse {scalars['train/mse'] * 1e3:.2f}e-3")
+        scalars = _averaged({**loss.parts, **statistics, "loss": loss.total})
+        scalars["learning_rate"] = self.optimiser.param_groups[0]["lr"]
+        scalars["images_per_second"] = self._images_per_second()
+        self.fabric.log_dict({f"train/{name}": value for name, value in scalars.items()}, step)
+        rate = scalars["images_per_second"]
+        shown.note(f"mse {scalars['mse'] * 1e3:.2f}e-3, {rate:,.0f} images/s")
+
+    def _images_per_second(self) -> float:
+        """Of all processes, since this was last asked."""
+        steps = self.state.step - self._logged.step
+        seconds = self.state.seconds - self._logged.seconds
+        self._logged = RunState(self.state.step, self.state.seconds)
+        return steps * self.settings.schedule.batch_size / seconds
 
     def _validate(self) -> None:
-        figures = evaluate_model(self.model, self.splits.validation)
+        figures: dict[str, float] = {}
+        if self.fabric.is_global_zero:
+            figures = evaluate_model(self.model, self.splits.validation)
+        figures = self.fabric.broadcast(figures)
         self.state.history.append({"step": self.state.step, **figures})
         named = {f"validation/{name}": value for name, value in figures.items()}
         self.fabric.log_dict(named, step=self.state.step)
+
+
+def _averaged(scalars: dict[str, Tensor]) -> dict[str, float]:
+    """Their means over the processes."""
+    values = torch.stack([value.detach().float().reshape(()) for value in scalars.values()])
+    return dict(zip(scalars, global_mean(values).tolist(), strict=True))
 
 
 def _check_sizes(settings: RunSettings, splits: Splits) -> None:

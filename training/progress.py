@@ -45,9 +45,10 @@ class Bar:
 
 
 @contextmanager
-def bar(description: str, total: int, completed: int = 0) -> Iterator[Bar]:
+def bar(description: str, total: int, completed: int = 0, *, hidden: bool = False) -> Iterator[Bar]:
     """A bar over `total` steps, of which `completed` are done."""
-    with Progress(*_columns(), console=Console(stderr=True), transient=False) as progress:
+    console = Console(stderr=True)
+    with Progress(*_columns(), console=console, transient=False, disable=hidden) as progress:
         yield Bar(progress, description, total, completed)
 
 

@@ -6,18 +6,21 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from training.checkpoint import RunState
 from training.settings import RunSettings
 
 RESULT_FILE = "result.json"
 
 
-def hardware() -> str:
-    """The processor's name, or the GPU's."""
-    import torch
+def hardware(device: torch.device, num_processes: int = 1) -> str:
+    """The GPU's name or the processor's, with the number of processes where there are several."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return name if num_processes == 1 else f"{num_processes} processes: {name}"
 
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+
+def _processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     threads = torch.get_num_threads()
@@ -39,9 +42,13 @@ def commit() -> str:
 
 
 def run_result(
-    settings: RunSettings, state: RunState, images: int, metrics: dict[str, Any]
+    settings: RunSettings, state: RunState, where: str, metrics: dict[str, Any]
 ) -> dict[str, Any]:
-    """The result of a run; `metrics` by split, `images` how many were seen."""
+    """The result of a run on the hardware `where`; `metrics` by split.
+
+    `seconds` are those of the training steps, with their data and without evaluation.
+    """
+    images = state.step * settings.schedule.batch_size
     return {
         "name": settings.name,
         "settings": settings.to_table(),
@@ -50,7 +57,8 @@ def run_result(
         "steps": state.step,
         "images": images,
         "seconds": round(state.seconds, 1),
-        "hardware": hardware(),
+        "images_per_second": round(images / state.seconds, 1),
+        "hardware": where,
         "metrics": metrics,
         "history": state.history,
     }

@@ -8,6 +8,7 @@ from models import Autoencoder, load
 from models.storage import SETTINGS_FILE, WEIGHTS_FILE, weights_bytes
 from training.checkpoint import CHECKPOINT_FILE
 from training.data import load_splits
+from training.devices import launch
 from training.evaluate import Progressed, evaluate_engine, evaluate_model
 from training.loop import Trainer
 from training.progress import with_bar
@@ -21,26 +22,36 @@ from vqtok.runtime.onnx import open_engine
 def train(settings: RunSettings, folder: Path, *, fresh: bool = False) -> dict[str, Any]:
     """Train into `folder`, going on from its checkpoint, and give the result, also written there.
 
+    Every process that torchrun started calls it; the first one writes.
+
     Raises SettingsError when the folder holds a run with other settings and not `fresh`, which
     removes it.
     """
     splits = load_splits(settings.data)
-    if fresh and (folder / CHECKPOINT_FILE).exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    is_first = launch().is_first
+    # The others wait for the first when their Trainer connects.
+    if is_first:
+        _prepare(folder, fresh)
     trainer = Trainer(settings, splits, folder)
     if trainer.state.step == trainer.num_steps and (folder / RESULT_FILE).exists():
         return read_result(folder)
-    (folder / SETTINGS_FILE).write_text(settings.to_toml())
+    if is_first:
+        (folder / SETTINGS_FILE).write_text(settings.to_toml())
     state = trainer.run()
-    (folder / WEIGHTS_FILE).write_bytes(weights_bytes(trainer.model))
     metrics = {}
     if state.history:
         metrics["validation"] = {k: v for k, v in state.history[-1].items() if k != "step"}
-    images = state.step * settings.schedule.batch_size
-    result = run_result(settings, state, images, metrics)
-    write_result(folder, result)
+    result = run_result(settings, state, trainer.hardware, metrics)
+    if is_first:
+        (folder / WEIGHTS_FILE).write_bytes(weights_bytes(trainer.model))
+        write_result(folder, result)
     return result
+
+
+def _prepare(folder: Path, fresh: bool) -> None:
+    if fresh and (folder / CHECKPOINT_FILE).exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def load_run(folder: Path) -> tuple[RunSettings, Autoencoder]:

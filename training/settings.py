@@ -32,6 +32,7 @@ class DataSettings(_Table):
     trains on all of them.
     image_size: images of a folder are cut and scaled to this square; CIFAR-10 has its own size.
     flip: mirror each sample with probability one half.
+    num_workers: processes that read a folder's images; CIFAR-10 stays in memory and needs none.
     """
 
     kind: str = "cifar10"
@@ -76,12 +77,16 @@ class OptimiserSettings(_Table):
 class ScheduleSettings(_Table):
     """epochs: passes over the training images, ragged batches dropped; may be a fraction.
 
-    precision: of the convolutions, by Fabric's name.
+    batch_size: of all processes together.
+    precision: of the convolutions, by Fabric's name; 64-true computes everything in float64.
+    device: "auto" takes a GPU where there is one. compile: encoder and decoder by torch.compile.
     """
 
     epochs: float = Field(gt=0)
     batch_size: int = Field(default=64, ge=1)
-    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+    precision: Literal["32-true", "bf16-mixed", "64-true"] = "bf16-mixed"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    compile: bool = False
     checkpoint_every: int = Field(default=200, ge=1)
     validate_every: int = Field(default=1400, ge=1)
     kmeans_vectors: int = Field(default=20_480, ge=1)

@@ -1,22 +1,26 @@
 """Batches: every epoch a permutation, every sample a function of (seed, step, index)."""
 
 import itertools
-import multiprocessing
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+import training.data.resident
 from tests.training.tiny import smooth_images
 from training.data import Part
 from training.data.batches import (
     Batch,
     BatchPlan,
+    mirrored,
     to_pixels,
     training_batches,
     whole_batches,
 )
+from training.data.loaded import LoadedImages
+from training.data.resident import ResidentImages
+from training.data.sources import open_source
 
 Pixels = NDArray[np.uint8]
 
@@ -25,12 +29,16 @@ def part(count: int) -> Part:
     return Part(smooth_images(count), 0, count)
 
 
-def batches_of(plan: BatchPlan, images: Part, steps: range, **options: bool | int) -> list[Batch]:
-    given = {"flip": True, "num_workers": 0, **options}
-    loader = training_batches(
-        images, plan, steps, flip=bool(given["flip"]), num_workers=given["num_workers"]
-    )
-    return list(loader)
+def batches_of(
+    plan: BatchPlan, images: Part, steps: range, *, flip: bool = True, num_workers: int = 0
+) -> list[Batch]:
+    source = open_source(images, torch.device("cpu"))
+    return list(training_batches(source, plan, steps, flip=flip, num_workers=num_workers))
+
+
+def listed(count: int) -> Part:
+    """The images of `part`, one by one as a folder gives them."""
+    return Part(list(smooth_images(count)), 0, count)
 
 
 @pytest.mark.parametrize(("num_images", "batch_size"), [(48, 8), (50, 8), (7, 7), (9, 1)])
@@ -42,21 +50,32 @@ def test_every_epoch_takes_no_image_twice_and_whole_batches_only(
     for epoch in range(3):
         first = epoch * plan.steps_per_epoch
         batches = list(plan.from_step(first, first + plan.steps_per_epoch))
-        assert {len(batch) for batch in batches} == {batch_size}
-        indices = [index for batch in batches for _, index in batch]
+        assert {len(batch) for _, batch in batches} == {batch_size}
+        indices = [index for _, batch in batches for index in batch.tolist()]
         assert len(set(indices)) == len(indices) == plan.steps_per_epoch * batch_size
         assert set(indices) <= set(range(num_images))
 
 
-def test_each_pair_names_its_step() -> None:
+def test_each_batch_names_its_step() -> None:
     plan = BatchPlan(20, 8, seed=0)
-    steps = [{step for step, _ in batch} for batch in plan.from_step(1, 7)]
-    assert steps == [{step} for step in range(1, 7)]
+    assert [step for step, _ in plan.from_step(1, 7)] == list(range(1, 7))
+
+
+@pytest.mark.parametrize("num_processes", [2, 4])
+def test_the_shares_of_all_processes_are_the_batch_in_order(num_processes: int) -> None:
+    whole = BatchPlan(50, 8, seed=2)
+    shares = [
+        BatchPlan(50, 8, 2, rank, num_processes).from_step(3, 15) for rank in range(num_processes)
+    ]
+    for (step, batch), *parts in zip(whole.from_step(3, 15), *shares, strict=True):
+        assert {part_step for part_step, _ in parts} == {step}
+        assert {len(part) for _, part in parts} == {8 // num_processes}
+        assert np.concatenate([part for _, part in parts]).tolist() == batch.tolist()
 
 
 def test_epochs_and_seeds_have_orders_of_their_own() -> None:
     orders = [
-        tuple(index for _, index in next(iter(BatchPlan(64, 64, seed).from_step(epoch, epoch + 1))))
+        tuple(next(BatchPlan(64, 64, seed).from_step(epoch, epoch + 1))[1].tolist())
         for seed, epoch in itertools.product(range(3), range(3))
     ]
     assert len(set(orders)) == 9
@@ -65,7 +84,8 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
 @pytest.mark.parametrize("start", range(13))
 def test_a_plan_that_starts_late_is_the_tail_of_the_whole(start: int) -> None:
     plan = BatchPlan(50, 12, seed=4)
-    assert list(plan.from_step(start, 13)) == list(plan.from_step(0, 13))[start:]
+    tail, whole = ([i.tolist() for _, i in plan.from_step(s, 13)] for s in (start, 0))
+    assert tail == whole[start:]
 
 
 def test_a_batch_holds_the_images_that_its_indices_name() -> None:
@@ -120,14 +140,59 @@ def test_flip_off_mirrors_nothing() -> None:
         assert np.array_equal(batch.pixels.numpy(), expected)
 
 
-def test_workers_change_no_batch() -> None:
-    multiprocessing.set_forkserver_preload(["training.data.batches"])
-    plan, images = BatchPlan(48, 8, seed=2), part(48)
-    alone = batches_of(plan, images, range(2, 14))
-    helped = batches_of(plan, images, range(2, 14), num_workers=2)
-    for one, other in zip(alone, helped, strict=True):
+def assert_equal(some: list[Batch], others: list[Batch]) -> None:
+    assert len(some) == len(others) > 0
+    for one, other in zip(some, others, strict=True):
         assert torch.equal(one.pixels, other.pixels)
         assert torch.equal(one.sample_indices, other.sample_indices)
+
+
+def test_workers_change_no_batch() -> None:
+    plan, images = BatchPlan(48, 8, seed=2), listed(48)
+    alone = batches_of(plan, images, range(2, 14))
+    assert_equal(alone, batches_of(plan, images, range(2, 14), num_workers=2))
+
+
+@pytest.mark.parametrize("plan", [BatchPlan(48, 8, seed=2), BatchPlan(48, 8, 2, 1, 2)])
+def test_images_in_memory_and_images_read_one_by_one_give_the_same_batches(
+    plan: BatchPlan,
+) -> None:
+    resident = open_source(part(48), torch.device("cpu"))
+    loaded = open_source(listed(48), torch.device("cpu"))
+    assert isinstance(resident, ResidentImages)
+    assert isinstance(loaded, LoadedImages)
+    some, others = (
+        list(training_batches(source, plan, range(2, 14), flip=True))
+        for source in (resident, loaded)
+    )
+    assert_equal(some, others)
+
+
+def test_images_in_memory_are_not_copied() -> None:
+    images = smooth_images(8)
+    source = ResidentImages(images, torch.device("cpu"))
+    assert source.images.data_ptr() == images.ctypes.data
+
+
+def test_images_that_a_device_has_no_room_for_stay_in_the_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A quarter of what is free is theirs; the "meta" device stands for one with that much."""
+    images, place = smooth_images(8), torch.device("meta")
+    free = 4.0 * images.nbytes
+    monkeypatch.setattr(training.data.resident, "free_bytes", lambda device: free)
+    assert ResidentImages(images, place).images.device.type == "meta"
+    monkeypatch.setattr(training.data.resident, "free_bytes", lambda device: free - 1.0)
+    assert ResidentImages(images, place).images.device.type == "cpu"
+
+
+def test_a_mirroring_is_that_of_the_sample_alone() -> None:
+    """Whatever else is in its batch, and in whichever process."""
+    images = torch.from_numpy(smooth_images(12))
+    whole = mirrored(Batch(images, torch.arange(12)), seed=5, step=7)
+    for index in range(12):
+        alone = mirrored(Batch(images[index : index + 1], torch.tensor([index])), seed=5, step=7)
+        assert torch.equal(alone.pixels[0], whole.pixels[index])
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 7, 100])

@@ -12,7 +12,11 @@ import training.checkpoint
 from training.checkpoint import CHECKPOINT_FILE, RunState, load_checkpoint, save_checkpoint
 from training.settings import SettingsError
 
-SETTINGS: dict[str, Any] = {"seed": 0, "data": {"flip": True, "folder": "x", "num_workers": 0}}
+SETTINGS: dict[str, Any] = {
+    "seed": 0,
+    "data": {"flip": True, "folder": "x", "num_workers": 0},
+    "schedule": {"checkpoint_every": 3, "device": "cpu"},
+}
 
 
 def module(value: float) -> dict[str, Any]:
@@ -96,7 +100,18 @@ def test_other_settings_are_refused_naming_what_changed(
     assert (untouched["model"].weight == 0.0).all()
 
 
-def test_another_number_of_workers_may_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("table", "setting"),
+    [
+        ("data", {"num_workers": 2}),
+        ("schedule", {"device": "cuda"}),
+        ("schedule", {"compile": True}),
+        ("schedule", {"checkpoint_every": 7}),
+    ],
+)
+def test_a_run_may_go_on_elsewhere_and_at_another_pace(
+    tmp_path: Path, table: str, setting: dict[str, Any]
+) -> None:
     save_checkpoint(tmp_path, RunState(3), module(3.0), SETTINGS)
-    helped = SETTINGS | {"data": SETTINGS["data"] | {"num_workers": 2}}
-    assert load_checkpoint(tmp_path, module(0.0), helped).step == 3
+    changed = SETTINGS | {table: SETTINGS[table] | setting}
+    assert load_checkpoint(tmp_path, module(0.0), changed).step == 3

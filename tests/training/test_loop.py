@@ -80,7 +80,7 @@ def test_the_codes_start_as_k_means_of_the_first_heads(
     assert not torch.equal(quantizer.code_table(), start)
     distances = torch.cdist(heads[:, :4], quantizer.code_table())
     centres = torch.stack([heads[distances.argmin(1) == code, :4].mean(0) for code in range(16)])
-    assert torch.allclose(centres, quantizer.code_table(), atol=0.05)
+    assert torch.allclose(centres, quantizer.code_table(), atol=0.1)
 
 
 def test_a_run_starts_its_codes_once_and_a_finished_one_not_again(
@@ -112,6 +112,7 @@ def test_the_log_has_the_scalars_that_people_look_for(made_images: Path, tmp_pat
         "train/usage_entropy",
         "train/learning_rate",
         "train/gradient_norm",
+        "train/images_per_second",
         "train/posterior_entropy",
         "train/precision",
         "validation/mse",
@@ -181,7 +182,7 @@ def test_each_step_sees_the_batch_of_its_plan_mirrored_or_not(
     trainer._progress = spy
     trainer.run()
     plan = BatchPlan(32, 8, seed=3)
-    assert seen == [[index for _, index in batch] for batch in plan.from_step(0, 8)]
+    assert seen == [indices.tolist() for _, indices in plan.from_step(0, 8)]
 
 
 def test_images_that_fill_no_batch_are_refused(made_images: Path, tmp_path: Path) -> None:

@@ -124,6 +124,15 @@ def test_half_precision_reconstructions_are_compared_in_float32() -> None:
     assert math.isclose(float(loss.total.detach()), 0.25)
 
 
+def test_double_precision_stays_double() -> None:
+    """A difference that float32 would lose."""
+    pixels, made = reconstruction(0.5, commitment=0.0)
+    wide = made._replace(x_hat=pixels.double() + 1e-6)
+    loss = build_objective("vqvae", {"commitment": 0.0})(pixels.double(), wide, 0.0)
+    assert loss.total.dtype == loss.parts["mse"].dtype == torch.float64
+    assert float(loss.total.detach()) == pytest.approx(1e-12, rel=1e-6)
+
+
 def test_an_unknown_objective_is_told_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"'elbo'.*vqvae, albo"):
         build_objective("elbo", {})

@@ -46,6 +46,7 @@ def test_a_result_says_what_was_done_with_what_on_what(made_images: Path, tmp_pa
     spent = torch.load(tmp_path / CHECKPOINT_FILE)["run"]["seconds"]
     assert spent > 0.0
     assert result["seconds"] == round(spent, 1)
+    assert result["images_per_second"] == pytest.approx(64 / spent, abs=0.1)
     assert result["commit"] == commit()
     assert result["hardware"].endswith("1 thread")
     assert [entry["step"] for entry in result["history"]] == [3, 6, 8]

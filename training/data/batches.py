@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
+from models import Noise
 from training.data import Part
 
-_SHUFFLE, _FLIP = 1, 2
+_SHUFFLE = 1
+# Far from the streams that models draw from.
+FLIP_STREAM = 1 << 20
 
 
 class Batch(NamedTuple):
@@ -24,28 +26,39 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """Which samples a step takes: each epoch is a permutation, cut into whole batches."""
+    """Which samples a step takes: each epoch is a permutation, cut into whole batches.
+
+    Of several processes each takes its part of every batch, in the order of the ranks; batch_size
+    counts the whole batch and is a multiple of num_processes.
+    """
 
     num_images: int
     batch_size: int
     seed: int
+    rank: int = 0
+    num_processes: int = 1
 
     @property
     def steps_per_epoch(self) -> int:
         return self.num_images // self.batch_size
 
+    @property
+    def share(self) -> int:
+        """Samples that one process takes in a step."""
+        return self.batch_size // self.num_processes
+
     def _permutation(self, epoch: int) -> NDArray[np.int64]:
         return _generator(self.seed, _SHUFFLE, epoch).permutation(self.num_images)
 
-    def from_step(self, start: int, stop: int) -> Iterator[list[tuple[int, int]]]:
-        """(step, index) pairs of the batches of steps start..stop."""
+    def from_step(self, start: int, stop: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """The steps start..stop, each with the indices of this process's samples."""
         epoch, order = -1, np.empty(0, np.int64)
         for step in range(start, stop):
             if step // self.steps_per_epoch != epoch:
                 epoch = step // self.steps_per_epoch
                 order = self._permutation(epoch)
-            first = step % self.steps_per_epoch * self.batch_size
-            yield [(step, int(i)) for i in order[first : first + self.batch_size]]
+            first = step % self.steps_per_epoch * self.batch_size + self.rank * self.share
+            yield step, order[first : first + self.share]
 
 
 def _generator(seed: int, purpose: int, *counters: int) -> np.random.Generator:
@@ -54,50 +67,25 @@ def _generator(seed: int, purpose: int, *counters: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=words))
 
 
-class _Samples(Dataset[tuple[NDArray[np.uint8], int]]):
-    """Samples by (step, index)."""
+class Source(Protocol):
+    """Where the images of a step come from. Batches are on the device, as they were stored."""
 
-    def __init__(self, images: Part, seed: int, flip: bool) -> None:
-        self.images, self.seed, self.flip = images, seed, flip
-
-    def __getitem__(self, place: tuple[int, int]) -> tuple[NDArray[np.uint8], int]:  # type: ignore[override]
-        step, index = place
-        image = self.images[index]
-        if self.flip and _generator(self.seed, _FLIP, step, index).random() < 0.5:
-            image = image[:, ::-1]
-        return image, index
-
-
-def _collate(samples: list[tuple[NDArray[np.uint8], int]]) -> Batch:
-    pixels = np.stack([image for image, _ in samples])
-    return Batch(torch.from_numpy(pixels), torch.tensor([index for _, index in samples]))
-
-
-class _Steps:
-    """The batches of steps start..stop, as DataLoader wants them."""
-
-    def __init__(self, plan: BatchPlan, start: int, stop: int) -> None:
-        self.plan, self.start, self.stop = plan, start, stop
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        return self.plan.from_step(self.start, self.stop)
-
-    def __len__(self) -> int:
-        return self.stop - self.start
+    def batches(self, plan: BatchPlan, steps: range, num_workers: int) -> Iterator[Batch]: ...
 
 
 def training_batches(
-    images: Part, plan: BatchPlan, steps: range, *, flip: bool, num_workers: int
-) -> DataLoader[Batch]:
-    """The batches of `steps`, the same for any number of workers and any interruption."""
-    return DataLoader(  # type: ignore[return-value]
-        _Samples(images, plan.seed, flip),  # type: ignore[arg-type]
-        batch_sampler=_Steps(plan, steps.start, steps.stop),  # type: ignore[arg-type]
-        collate_fn=_collate,
-        num_workers=num_workers,
-        # Workers of a fork server do not notice when the training itself is killed.
-        multiprocessing_context="spawn" if num_workers else None,
-    )
+    source: Source, plan: BatchPlan, steps: range, *, flip: bool, num_workers: int = 0
+) -> Iterator[Batch]:
+    """The batches of `steps`, the same for any source, number of workers and interruption."""
+    for step, batch in zip(steps, source.batches(plan, steps, num_workers), strict=True):
+        yield mirrored(batch, plan.seed, step) if flip else batch
+
+
+def mirrored(batch: Batch, seed: int, step: int) -> Batch:
+    """The batch with each sample mirrored left to right or not, by a toss of its own."""
+    toss = Noise(seed, step, batch.sample_indices).uniform(FLIP_STREAM, 1)
+    heads = (toss < 0.5).view(-1, 1, 1, 1)
+    return batch._replace(pixels=torch.where(heads, batch.pixels.flip(2), batch.pixels))
 
 
 def whole_batches(images: Part, batch_size: int) -> Iterator[NDArray[np.uint8]]:
@@ -107,6 +95,6 @@ def whole_batches(images: Part, batch_size: int) -> Iterator[NDArray[np.uint8]]:
         yield np.stack([images[index] for index in range(start, stop)])
 
 
-def to_pixels(images: Tensor) -> Tensor:
-    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 in [0, 1], channels last in memory."""
-    return images.permute(0, 3, 1, 2).float() / 255.0
+def to_pixels(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) in [0, 1], channels last in memory."""
+    return images.permute(0, 3, 1, 2).to(dtype) / 255.0

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from models import Reconstruction
 from models.information import entropy
 from models.quantizers import Quantized
+from models.quantizers.base import full_precision
 from models.ramp import Ramp, RampLike, as_ramp
 
 
@@ -39,7 +40,7 @@ class Objective(nn.Module):
 
     def distortion(self, pixels: Tensor, x_hat: Tensor) -> Tensor:
         """The reconstruction's part of the loss: the mean squared error on [0, 1]."""
-        return (x_hat.float() - pixels).square().mean()
+        return (full_precision(x_hat) - pixels).square().mean()
 
     def forward(self, pixels: Tensor, reconstruction: Reconstruction, fraction: float) -> Loss:
         """pixels (B, 3, H, W) in [0, 1] and their reconstruction to a loss; fraction in [0, 1).
@@ -61,7 +62,7 @@ class Objective(nn.Module):
             require_soft(quantized, "usage_pressure")
             total = total - pressure * usage_entropy
         parts = {
-            "mse": (x_hat.detach().float() - pixels).square().mean(),
+            "mse": (full_precision(x_hat.detach()) - pixels).square().mean(),
             "usage_entropy": usage_entropy,
             "posterior_entropy": quantized.posterior.entropy,
             **quantized.terms,
