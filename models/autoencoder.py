@@ -35,7 +35,9 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.settings = settings
         self.quantizer = build_quantizer(settings.method, settings.quantizer)
-        self.encoder = Encoder(settings.network, self.quantizer.head_channels)
+        self.encoder = Encoder(
+            settings.network, self.quantizer.head_channels, self.quantizer.vector_channels
+        )
         self.decoder = Decoder(settings.network, self.quantizer.code_dim)
 
     def forward(self, pixels: Tensor, progress: Progress | None = None) -> Reconstruction:
@@ -43,6 +45,11 @@ class Autoencoder(nn.Module):
         with exact_float32():
             quantized = self.quantizer(head, progress)
         return Reconstruction(self.decoder(quantized.z_q), quantized)
+
+    def continuous(self, pixels: Tensor) -> Tensor:
+        """x_hat (B, 3, H, W) of the encoder's own vectors: an autoencoder without tokens."""
+        head = self.encoder(pixels)
+        return self.decoder(head[:, : self.quantizer.vector_channels])
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Tokens (B, h, w[, depth]) int64."""

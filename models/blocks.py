@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 Norm = Literal["batch", "none"]
@@ -30,6 +31,18 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)
+
+
+class Standardise(nn.Module):
+    """Mean 0 and variance 1 over batch and positions for the first `num` channels of a head."""
+
+    def __init__(self, num: int) -> None:
+        super().__init__()
+        self.num = num
+        self.norm = nn.BatchNorm2d(num, affine=False)
+
+    def forward(self, head: Tensor) -> Tensor:
+        return torch.cat([self.norm(head[:, : self.num]), head[:, self.num :]], dim=1)
 
 
 class Upsample(nn.Module):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.blocks import Norm, ResidualBlock, Upsample, conv_norm
+from models.blocks import Norm, ResidualBlock, Standardise, Upsample, conv_norm
 
 
 @dataclass(frozen=True)
@@ -14,18 +14,25 @@ class NetworkSettings:
     """width: channels on the grid. num_blocks: residual blocks on each side.
 
     factor: pixels per grid cell and side, a power of 2.
+    num_fine_blocks: residual blocks at twice the grid's resolution, on each side.
+    standardise: give the vectors to be quantized mean 0 and variance 1 in each dimension, so that
+    the start of a codebook fits them as they move.
     """
 
     width: int = 64
     num_blocks: int = 2
     factor: int = 4
     norm: Norm = "batch"
+    num_fine_blocks: int = 0
+    standardise: bool = False
 
     def __post_init__(self) -> None:
         if self.factor < 2 or self.factor & (self.factor - 1):
             raise ValueError(f"factor must be a power of 2 and at least 2, not {self.factor}")
-        if self.width < 4 or self.width % 4 or self.num_blocks < 0:
-            raise ValueError("width must be a positive multiple of 4, num_blocks not negative")
+        if self.width < 4 or self.width % 4 or min(self.num_blocks, self.num_fine_blocks) < 0:
+            raise ValueError("width must be a positive multiple of 4, numbers of blocks at least 0")
+        if self.num_fine_blocks and self.factor == 2:
+            raise ValueError("num_fine_blocks needs a factor of at least 4")
         if self.norm not in ("batch", "none"):
             raise ValueError(f"norm must be 'batch' or 'none', not {self.norm!r}")
 
@@ -42,34 +49,43 @@ class Encoder(nn.Module):
     """Pixels (B, 3, H, W) in [0, 1] -> head (B, head_channels, H/f, W/f).
 
     Halvings by 4 x 4 convolutions, a 3 x 3, residual blocks on the grid, a 1 x 1 head: the encoder
-    of SQ-VAE (Takida et al. 2022), which most comparisons on CIFAR-10 use.
+    of SQ-VAE (Takida et al. 2022), which most comparisons on CIFAR-10 use. The first
+    `vector_channels` of the head are what `NetworkSettings.standardise` means.
     """
 
-    def __init__(self, settings: NetworkSettings, head_channels: int) -> None:
+    def __init__(self, settings: NetworkSettings, head_channels: int, vector_channels: int) -> None:
         super().__init__()
         self.settings = settings
         layers: list[nn.Module] = []
         channels = 3
         for scale in range(1, settings.num_scales + 1):
+            if scale == settings.num_scales:
+                layers += _blocks(channels, settings.num_fine_blocks, settings.norm)
             wider = settings.channels(scale)
             layers += [conv_norm(channels, wider, 4, settings.norm, stride=2), nn.ReLU()]
             channels = wider
         layers.append(nn.Conv2d(channels, settings.width, 3, padding=1))
-        layers += [ResidualBlock(settings.width, settings.norm) for _ in range(settings.num_blocks)]
+        layers += _blocks(settings.width, settings.num_blocks, settings.norm)
         self.body = nn.Sequential(*layers)
         self.head = nn.Conv2d(settings.width, head_channels, 1)
+        self.standardise = Standardise(vector_channels) if settings.standardise else nn.Identity()
 
     def forward(self, pixels: Tensor) -> Tensor:
         features = self.body(2.0 * pixels - 1.0)
         # bfloat16 would round z_e to 8 bits: evaluation would see other vectors than training.
         with torch.autocast(pixels.device.type, enabled=False):
-            return self.head(features.to(self.head.weight.dtype))
+            return self.standardise(self.head(features.to(self.head.weight.dtype)))
 
     @property
     def halo(self) -> int:
         """Pixels beyond a cell's own that its token depends on, each side, in whole cells."""
         factor, blocks = self.settings.factor, self.settings.num_blocks
-        return factor + factor * (1 + blocks)
+        pixels = factor - 1 + factor * (1 + blocks) + factor // 2 * self.settings.num_fine_blocks
+        return math.ceil(pixels / factor) * factor
+
+
+def _blocks(channels: int, num: int, norm: Norm) -> list[nn.Module]:
+    return [ResidualBlock(channels, norm) for _ in range(num)]
 
 
 class Decoder(nn.Module):
@@ -83,13 +99,15 @@ class Decoder(nn.Module):
         self.settings = settings
         width = settings.width
         layers: list[nn.Module] = [nn.Conv2d(code_dim, width, 3, padding=1)]
-        layers += [ResidualBlock(width, settings.norm) for _ in range(settings.num_blocks)]
-        layers.append(nn.ReLU())
+        layers += [*_blocks(width, settings.num_blocks, settings.norm), nn.ReLU()]
         channels = width
         for scale in reversed(range(settings.num_scales)):
             narrower = settings.channels(scale) if scale else max(width // 4, 4)
-            layers += [Upsample(channels, narrower), nn.ReLU()]
+            layers.append(Upsample(channels, narrower))
             channels = narrower
+            if scale == settings.num_scales - 1:
+                layers += _blocks(channels, settings.num_fine_blocks, settings.norm)
+            layers.append(nn.ReLU())
         self.body = nn.Sequential(*layers)
         self.to_pixels = nn.Conv2d(channels, 3, 3, padding=1)
 
@@ -102,4 +120,5 @@ class Decoder(nn.Module):
         factor, blocks = self.settings.factor, self.settings.num_blocks
         on_grid = 2 + blocks
         finer = sum(2.0**-scale for scale in range(1, self.settings.num_scales)) + 1.0 / factor
+        finer += self.settings.num_fine_blocks / 2
         return on_grid + math.ceil(finer)

@@ -64,10 +64,11 @@ def check_shares(settings: RunSettings, started: Launch, kind: str) -> None:
             f"schedule.batch_size is {batch_size}, and {num} processes share each batch in equal "
             f"parts; take a multiple of {num}"
         )
-    if num > 1 and kind == "cpu" and settings.model.network.norm == "batch":
+    network = settings.model.network
+    if num > 1 and kind == "cpu" and (network.norm == "batch" or network.standardise):
         raise SettingsError(
             "several processes on CPUs cannot normalise over the batch that they share; set "
-            'model.network.norm = "none", or train in one process'
+            'model.network.norm = "none" and standardise = false, or train in one process'
         )
 
 

@@ -31,7 +31,7 @@ def evaluate_model(
 
     One process does it; others may wait or do the same.
     """
-    was_training, weight = model.training, next(model.parameters())
+    modes, weight = [m.training for m in model.modules()], next(model.parameters())
     model.eval()
     errors, usage = Reconstructions(), Usage(model.quantizer.codebook_size)
     for batch in progressed(whole_batches(images, BATCH), -(-len(images) // BATCH)):
@@ -47,7 +47,8 @@ def evaluate_model(
             float(posterior.entropy),
             quantized.indices.numel(),
         )
-    model.train(was_training)
+    for module, mode in zip(model.modules(), modes, strict=True):
+        module.training = mode
     return {**errors.summary(), **usage.summary()}
 
 

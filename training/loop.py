@@ -9,12 +9,12 @@ import torch
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from torch import Tensor, nn
 
-from models import Noise, Progress
+from models import Autoencoder, Noise, Progress
 from models.collectives import alone, copy_from_first, gathered, global_mean
 from models.precision import exact_float32
-from models.quantizers import Quantized
 from models.quantizers.base import full_precision, vectors_of
 from models.randomness import INITIALISATION_STEP
+from training.averaging import WeightAverage
 from training.checkpoint import RunState, load_checkpoint, save_checkpoint
 from training.data import Splits
 from training.data.batches import Batch, BatchPlan, to_pixels, training_batches
@@ -26,9 +26,11 @@ from training.optimiser import build_optimiser, learning_rate
 from training.progress import Bar, bar
 from training.results import hardware
 from training.settings import RunSettings, SettingsError
+from training.start import start_from
 from training.task import Task
 
 LOG_EVERY = 50
+NUM_STATISTICS_BATCHES = 100
 
 
 class Trainer:
@@ -50,10 +52,13 @@ class Trainer:
         schedule = settings.schedule
         self.plan = BatchPlan(len(splits.train), schedule.batch_size, settings.seed, rank, num)
         self.num_steps = max(1, round(self.plan.steps_per_epoch * schedule.epochs))
+        self.kmeans_step = round(self.num_steps * schedule.kmeans_after)
         self.source = open_source(splits.train, self.fabric.device)
-        task = self._task()
+        self.task = task = self._task()
         self.model, self.objective = task.model, task.objective
         optimiser = build_optimiser(task, settings.optimiser)
+        decay = settings.schedule.average
+        self.average = WeightAverage(task.model, decay) if decay else None
         self.wrapped, self.optimiser = self.fabric.setup(task, optimiser)
         self.fabric.barrier()
         self.state: RunState = load_checkpoint(folder, self._modules(), settings.to_table())
@@ -61,6 +66,8 @@ class Trainer:
 
     def _task(self) -> Task:
         task = Task(self.settings).train()
+        if self.settings.start is not None:
+            start_from(task, self.settings.start)
         task.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if self.fabric.world_size > 1 and self.fabric.device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(task)
@@ -70,7 +77,8 @@ class Trainer:
         return task
 
     def _modules(self) -> dict[str, Any]:
-        return {"model": self.model, "objective": self.objective, "optimiser": self.optimiser}
+        modules = {"model": self.model, "objective": self.objective, "optimiser": self.optimiser}
+        return modules | ({"average": self.average} if self.average else {})
 
     @property
     def hardware(self) -> str:
@@ -80,8 +88,6 @@ class Trainer:
     def run(self) -> RunState:
         """Train to the end; give where the run stands then."""
         with exact_float32():
-            if self.state.step == 0:
-                self._initialise_quantizer()
             batches = self._batches(
                 range(self.state.step, self.num_steps), self.settings.data.num_workers
             )
@@ -91,6 +97,14 @@ class Trainer:
                 while self.state.step < self.num_steps:
                     self._advance(batches, shown)
         return self.state
+
+    def final_model(self) -> Autoencoder:
+        """What training ends with: the model, or the average of its weights."""
+        if self.average is None:
+            return self.model
+        steps = range(min(NUM_STATISTICS_BATCHES, self.plan.steps_per_epoch))
+        batches = map(self._pixels, self._batches(steps, num_workers=0))
+        return self.average.averaged(self.model, batches)
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -131,24 +145,26 @@ class Trainer:
         """Do the next step, and what is due after it."""
         step, schedule = self.state.step, self.settings.schedule
         started = time.perf_counter()
-        loss, quantized, norm = self._step(step, next(batches))
+        if step == self.kmeans_step and self.settings.start is None:
+            self._initialise_quantizer()
+        loss, statistics = self._step(step, next(batches))
         self.state.step = step + 1
         self.state.seconds += time.perf_counter() - started
         shown.advance()
         if step % LOG_EVERY == 0:
-            self._log(step, loss, {**quantized.statistics, "gradient_norm": norm}, shown)
+            self._log(step, loss, statistics, shown)
         last = step + 1 == self.num_steps
         if len(self.splits.validation) and ((step + 1) % schedule.validate_every == 0 or last):
             self._validate()
         if (step + 1) % schedule.checkpoint_every == 0 or last:
             self.save()
 
-    def _step(self, step: int, batch: Batch) -> tuple[Loss, Quantized, Tensor]:
+    def _step(self, step: int, batch: Batch) -> tuple[Loss, dict[str, Tensor]]:
         pixels = self._pixels(batch)
         progress = self._progress(step, batch.sample_indices)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.settings.optimiser, progress.fraction)
-        loss, quantized = self.wrapped(pixels, progress)
+        loss, quantized = self.wrapped(pixels, progress, continuous=step < self.kmeans_step)
         self.optimiser.zero_grad()
         self.fabric.backward(loss.total)
         norm = self.fabric.clip_gradients(
@@ -162,9 +178,13 @@ class Trainer:
                 f"the gradient of step {step} is not finite; lower optimiser.learning_rate"
             )
         self.optimiser.step()
-        self.model.quantizer.after_step(quantized, progress, self.optimiser.state)
-        self.objective.after_step(quantized)
-        return loss, quantized, torch.as_tensor(norm)
+        if self.average is not None:
+            self.average.update(self.model)
+        statistics = {"gradient_norm": torch.as_tensor(norm)}
+        if quantized is not None:
+            self.task.after_step(quantized, progress, self.optimiser.state)
+            statistics |= quantized.statistics
+        return loss, statistics
 
     def _log(self, step: int, loss: Loss, statistics: dict[str, Tensor], shown: Bar) -> None:
         scalars = _averaged({**loss.parts, **statistics, "loss": loss.total})
@@ -182,9 +202,11 @@ class Trainer:
         return steps * self.settings.schedule.batch_size / seconds
 
     def _validate(self) -> None:
+        last = self.state.step == self.num_steps
+        model = self.final_model() if last else self.model
         figures: dict[str, float] = {}
         if self.fabric.is_global_zero:
-            figures = evaluate_model(self.model, self.splits.validation)
+            figures = evaluate_model(model, self.splits.validation)
         figures = self.fabric.broadcast(figures)
         self.state.history.append({"step": self.state.step, **figures})
         named = {f"validation/{name}": value for name, value in figures.items()}

@@ -1,6 +1,7 @@
 """AdamW and its learning rate."""
 
 import math
+from collections.abc import Iterable
 
 from torch import nn
 from torch.optim import AdamW
@@ -19,10 +20,14 @@ def build_optimiser(task: Task, settings: OptimiserSettings) -> AdamW:
     decayed: list[nn.Parameter] = [*model.encoder.parameters(), *model.decoder.parameters()]
     others: list[nn.Parameter] = [*model.quantizer.parameters(), *task.objective.parameters()]
     groups = [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": _trained(decayed), "weight_decay": settings.weight_decay},
+        {"params": _trained(others), "weight_decay": 0.0},
     ]
     return AdamW([g for g in groups if g["params"]], lr=settings.learning_rate, fused=True)
+
+
+def _trained(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    return [parameter for parameter in parameters if parameter.requires_grad]
 
 
 def learning_rate(settings: OptimiserSettings, fraction: float) -> float:

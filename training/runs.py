@@ -14,6 +14,7 @@ from training.loop import Trainer
 from training.progress import with_bar
 from training.results import RESULT_FILE, read_result, run_result, write_result
 from training.settings import RunSettings, SettingsError, load_settings
+from training.start import origin
 from vqtok.bundle import Bundle
 from vqtok.manifest import MANIFEST_FILE
 from vqtok.runtime.onnx import open_engine
@@ -42,8 +43,11 @@ def train(settings: RunSettings, folder: Path, *, fresh: bool = False) -> dict[s
     if state.history:
         metrics["validation"] = {k: v for k, v in state.history[-1].items() if k != "step"}
     result = run_result(settings, state, trainer.hardware, metrics)
+    if settings.start is not None:
+        result["start"] = origin(settings.start)
+    weights = weights_bytes(trainer.final_model())
     if is_first:
-        (folder / WEIGHTS_FILE).write_bytes(weights_bytes(trainer.model))
+        (folder / WEIGHTS_FILE).write_bytes(weights)
         write_result(folder, result)
     return result
 

@@ -62,6 +62,17 @@ class ObjectiveSettings(_Table):
     options: dict[str, Any] = Field(default_factory=dict[str, Any])
 
 
+class StartSettings(_Table):
+    """model: the folder of a finished run or of a bundle, whose weights training starts from.
+
+    frozen: parts that stay as they are. With "encoder" and "quantizer" the decoder alone learns, on
+    the very tokens that it will be given.
+    """
+
+    model: str
+    frozen: tuple[Literal["encoder", "quantizer", "decoder"], ...] = ()
+
+
 class OptimiserSettings(_Table):
     """AdamW, linear warm-up over `warmup` of the steps, then cosine to zero.
 
@@ -80,6 +91,8 @@ class ScheduleSettings(_Table):
     batch_size: of all processes together.
     precision: of the convolutions, by Fabric's name; 64-true computes everything in float64.
     device: "auto" takes a GPU where there is one. compile: encoder and decoder by torch.compile.
+    kmeans_after: share of training, before the codebook's start, in which the decoder reads z_e.
+    average: decay of the weights' moving average, which is what the run ends with; 0 is none.
     """
 
     epochs: float = Field(gt=0)
@@ -90,6 +103,8 @@ class ScheduleSettings(_Table):
     checkpoint_every: int = Field(default=200, ge=1)
     validate_every: int = Field(default=1400, ge=1)
     kmeans_vectors: int = Field(default=20_480, ge=1)
+    kmeans_after: float = Field(default=0.0, ge=0, lt=1)
+    average: float = Field(default=0.0, ge=0, lt=1)
 
 
 class RunSettings(_Table):
@@ -101,6 +116,7 @@ class RunSettings(_Table):
     seed: int = 0
     data: DataSettings = DataSettings()
     model: ModelSettings
+    start: StartSettings | None = None
     objective: ObjectiveSettings
     optimiser: OptimiserSettings
     schedule: ScheduleSettings
@@ -118,7 +134,7 @@ class RunSettings(_Table):
 
     def to_table(self) -> dict[str, Any]:
         """The settings as TOML has them."""
-        table = self.model_dump(exclude={"model"})
+        table = self.model_dump(exclude={"model"}, exclude_none=True)
         return {**table, "model": asdict(self.model)}
 
     def to_toml(self) -> str:

@@ -58,6 +58,11 @@ class Quantizer(nn.Module):
     code_dim: int
     depth: int = 1
 
+    @property
+    def vector_channels(self) -> int:
+        """How many of head's first channels are the vectors that codes stand for: D, or 0."""
+        return self.code_dim
+
     def forward(self, head: Tensor, progress: Progress | None) -> Quantized:
         """Quantize head (B, head_channels, h, w).
 

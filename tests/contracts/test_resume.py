@@ -1,9 +1,9 @@
 """A run that is killed and goes on ends in the bits of one that was never stopped.
 
 Everything that could remember how it got here is on: noise, code replacement, moving averages,
-mirrored samples, AdamW, BatchNorm, temperature and learning rate that follow the step, two loader
-workers. The quick run kills a real process for one quantizer and interrupts all of them in this
-process; `make test-slow` kills a process for each.
+mirrored samples, AdamW, BatchNorm, averaged weights, temperature and learning rate that follow the
+step, two loader workers. The quick run kills a real process for one quantizer and interrupts all
+of them in this process; `make test-slow` kills a process for each.
 """
 
 import json
@@ -67,6 +67,7 @@ def settings_of(method: str, images: Path, **changes: Any) -> RunSettings:
             "model.quantizer.codebook_size": 64,
             "schedule.checkpoint_every": FIRST_CHECKPOINT,
             "schedule.validate_every": 1,
+            "schedule.average": 0.9,
             **changes,
         },
     )
@@ -202,11 +203,10 @@ def unbroken(
     return settings, folder
 
 
-@pytest.mark.parametrize("last", [0, 2, 3, 6])
-def test_a_run_interrupted_at_any_step_goes_on_to_the_same_bits(
-    unbroken: tuple[RunSettings, Path], last: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def interrupt(
+    settings: RunSettings, folder: Path, last: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings, whole = unbroken
+    """Train until step `last`, which does not happen."""
     step = Trainer._step
 
     def broken(self: Trainer, number: int, batch: Any) -> Any:
@@ -217,9 +217,29 @@ def test_a_run_interrupted_at_any_step_goes_on_to_the_same_bits(
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "_step", broken)
         with pytest.raises(Interrupted):
-            train(settings, tmp_path)
+            train(settings, folder)
+
+
+@pytest.mark.parametrize("last", [0, 2, 3, 6])
+def test_a_run_interrupted_at_any_step_goes_on_to_the_same_bits(
+    unbroken: tuple[RunSettings, Path], last: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, whole = unbroken
+    interrupt(settings, tmp_path, last, monkeypatch)
     train(settings, tmp_path)
     assert_bit_equal(tmp_path, whole)
+
+
+@pytest.mark.parametrize("last", [FIRST_CHECKPOINT, FIRST_CHECKPOINT + 1])
+def test_a_run_interrupted_around_the_start_of_its_codes_goes_on_to_the_same_bits(
+    images: Path, tmp_path: Path, last: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"data.num_workers": 0, "schedule.kmeans_after": FIRST_CHECKPOINT / STEPS}
+    settings = settings_of(REPRESENTATIVE, images, **changes)
+    train(settings, tmp_path / "unbroken")
+    interrupt(settings, tmp_path / "broken", last, monkeypatch)
+    train(settings, tmp_path / "broken")
+    assert_bit_equal(tmp_path / "broken", tmp_path / "unbroken")
 
 
 def test_workers_change_no_bit(unbroken: tuple[RunSettings, Path], tmp_path: Path) -> None:

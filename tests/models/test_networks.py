@@ -12,7 +12,10 @@ from models.networks import Decoder, Encoder, NetworkSettings
 
 HEAD_CHANNELS, CODE_DIM = 5, 3
 FACTORS = pytest.mark.parametrize("factor", [2, 4, 8])
-BLOCKS = pytest.mark.parametrize("num_blocks", [0, 1, 3])
+BLOCKS = pytest.mark.parametrize(
+    ("factor", "num_blocks", "num_fine"),
+    [(2, 0, 0), (2, 3, 0), (4, 1, 0), (4, 3, 0), (4, 1, 1), (4, 0, 3), (8, 0, 0), (8, 1, 2)],
+)
 
 
 def settings(**changes: Any) -> NetworkSettings:
@@ -25,7 +28,7 @@ def settings(**changes: Any) -> NetworkSettings:
 @pytest.mark.parametrize("norm", ["batch", "none"])
 def test_shapes(factor: int, width: int, norm: str) -> None:
     given = settings(factor=factor, width=width, norm=norm)
-    head = Encoder(given, HEAD_CHANNELS)(torch.rand(2, 3, 2 * factor, 3 * factor))
+    head = Encoder(given, HEAD_CHANNELS, CODE_DIM)(torch.rand(2, 3, 2 * factor, 3 * factor))
     assert head.shape == (2, HEAD_CHANNELS, 2, 3)
     pixels = Decoder(given, CODE_DIM)(torch.randn(2, CODE_DIM, 2, 3))
     assert pixels.shape == (2, 3, 2 * factor, 3 * factor)
@@ -34,7 +37,10 @@ def test_shapes(factor: int, width: int, norm: str) -> None:
 @FACTORS
 def test_any_multiple_of_the_factor_will_do(factor: int) -> None:
     given = settings(factor=factor, width=4)
-    encoder, decoder = Encoder(given, HEAD_CHANNELS).eval(), Decoder(given, CODE_DIM).eval()
+    encoder, decoder = (
+        Encoder(given, HEAD_CHANNELS, CODE_DIM).eval(),
+        Decoder(given, CODE_DIM).eval(),
+    )
     for rows, columns in itertools.product((1, 2, 5), (1, 3, 8)):
         head = encoder(torch.rand(1, 3, rows * factor, columns * factor))
         assert head.shape[2:] == (rows, columns)
@@ -51,7 +57,9 @@ def test_any_multiple_of_the_factor_will_do(factor: int) -> None:
         ({"width": 0}, "width must be a positive multiple of 4"),
         ({"width": -4}, "width must be"),
         ({"width": 10}, "width must be"),
-        ({"num_blocks": -1}, "num_blocks not negative"),
+        ({"num_blocks": -1}, "numbers of blocks at least 0"),
+        ({"num_fine_blocks": -1}, "numbers of blocks at least 0"),
+        ({"num_fine_blocks": 1, "factor": 2}, "num_fine_blocks needs a factor of at least 4"),
         ({"norm": "group"}, "norm must be 'batch' or 'none', not 'group'"),
     ],
 )
@@ -90,12 +98,12 @@ def reach(gradient: Tensor, cell: tuple[int, int], size: int) -> tuple[int, int]
     return min(sides), max(sides)
 
 
-@FACTORS
 @BLOCKS
-def test_the_encoders_halo_is_its_reach_in_whole_cells(factor: int, num_blocks: int) -> None:
-    encoder = all_paths_open(
-        Encoder(settings(factor=factor, num_blocks=num_blocks, width=4), HEAD_CHANNELS)
-    )
+def test_the_encoders_halo_is_its_reach_in_whole_cells(
+    factor: int, num_blocks: int, num_fine: int
+) -> None:
+    given = settings(factor=factor, num_blocks=num_blocks, num_fine_blocks=num_fine, width=4)
+    encoder = all_paths_open(Encoder(given, HEAD_CHANNELS, CODE_DIM))
     pixels = torch.rand(1, 3, 13 * factor, 15 * factor).double().add_(1).requires_grad_()
     encoder(pixels)[0, :, 6, 7].sum().backward()
     assert pixels.grad is not None
@@ -104,12 +112,10 @@ def test_the_encoders_halo_is_its_reach_in_whole_cells(factor: int, num_blocks: 
     assert encoder.halo == -(-longest // factor) * factor
 
 
-@FACTORS
 @BLOCKS
-def test_the_decoders_halo_is_its_reach(factor: int, num_blocks: int) -> None:
-    decoder = all_paths_open(
-        Decoder(settings(factor=factor, num_blocks=num_blocks, width=4), CODE_DIM)
-    )
+def test_the_decoders_halo_is_its_reach(factor: int, num_blocks: int, num_fine: int) -> None:
+    given = settings(factor=factor, num_blocks=num_blocks, num_fine_blocks=num_fine, width=4)
+    decoder = all_paths_open(Decoder(given, CODE_DIM))
     z_q = torch.rand(1, CODE_DIM, 15, 17).double().requires_grad_()
     rows, columns = slice(7 * factor, 8 * factor), slice(8 * factor, 9 * factor)
     decoder(z_q)[0, :, rows, columns].sum().backward()
@@ -120,8 +126,8 @@ def test_the_decoders_halo_is_its_reach(factor: int, num_blocks: int) -> None:
 
 @FACTORS
 def test_a_tile_with_its_halo_gives_the_tokens_and_pixels_of_the_whole(factor: int) -> None:
-    given = settings(factor=factor, width=4, num_blocks=2)
-    encoder = Encoder(given, HEAD_CHANNELS).double().eval()
+    given = settings(factor=factor, width=4, num_blocks=2, num_fine_blocks=int(factor > 2))
+    encoder = Encoder(given, HEAD_CHANNELS, CODE_DIM).double().eval()
     decoder = Decoder(given, CODE_DIM).double().eval()
     pixels, margin = torch.rand(1, 3, 16 * factor, 16 * factor).double(), encoder.halo // factor
     start, stop = 7, 9
@@ -179,16 +185,30 @@ def test_a_convolution_keeps_or_halves_the_size(kernel: int, stride: int, side: 
         assert layer(torch.randn(1, 2, 8, 8)).shape == (1, 3, side, side)
 
 
+def test_standardised_vectors_have_mean_0_and_variance_1_and_the_rest_is_as_it_was() -> None:
+    torch.manual_seed(0)
+    plain, standard = (
+        Encoder(settings(standardise=chosen), HEAD_CHANNELS, CODE_DIM) for chosen in (False, True)
+    )
+    standard.load_state_dict(plain.state_dict(), strict=False)
+    pixels = torch.rand(16, 3, 16, 16)
+    before, after = plain(pixels), standard(pixels)
+    torch.testing.assert_close(after[:, CODE_DIM:], before[:, CODE_DIM:])
+    vectors = after[:, :CODE_DIM].transpose(0, 1).flatten(1)
+    torch.testing.assert_close(vectors.mean(1), torch.zeros(CODE_DIM), atol=1e-5, rtol=0)
+    torch.testing.assert_close(vectors.var(1), torch.ones(CODE_DIM), atol=1e-2, rtol=0)
+
+
 @pytest.mark.parametrize(("norm", "count"), [("batch", True), ("none", False)])
 def test_norms_stand_where_the_settings_say(norm: str, count: bool) -> None:
     given = settings(norm=norm)
-    for network in (Encoder(given, HEAD_CHANNELS), Decoder(given, CODE_DIM)):
+    for network in (Encoder(given, HEAD_CHANNELS, CODE_DIM), Decoder(given, CODE_DIM)):
         found = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
         assert bool(found) is count
 
 
 def test_black_and_white_reach_the_encoder_as_minus_one_and_one() -> None:
-    encoder = Encoder(settings(), HEAD_CHANNELS).eval()
+    encoder = Encoder(settings(), HEAD_CHANNELS, CODE_DIM).eval()
     seen: list[Tensor] = []
     encoder.body.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     encoder(torch.tensor([0.0, 0.5, 1.0]).view(3, 1, 1, 1).expand(3, 3, 4, 4))
@@ -205,7 +225,7 @@ def test_a_decoder_that_says_nothing_shows_grey() -> None:
 
 def test_the_head_stays_in_full_precision_under_autocast() -> None:
     """bfloat16 keeps 8 bits: a head rounded to them would be equal to its own rounding."""
-    encoder = Encoder(settings(), HEAD_CHANNELS).eval()
+    encoder = Encoder(settings(), HEAD_CHANNELS, CODE_DIM).eval()
     with torch.autocast("cpu", torch.bfloat16):
         head = encoder(torch.rand(2, 3, 8, 8))
     assert head.dtype == torch.float32

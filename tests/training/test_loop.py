@@ -100,6 +100,27 @@ def test_a_run_starts_its_codes_once_and_a_finished_one_not_again(
     assert calls == [256]
 
 
+def test_until_the_codes_have_their_start_the_decoder_reads_the_encoders_vectors(
+    made_images: Path, tmp_path: Path
+) -> None:
+    settings = tiny_settings("gmvq", made_images, {"schedule.kmeans_after": 0.5})
+    trainer, order = trainer_of(settings, tmp_path), list[str]()
+    quantizer = trainer.model.quantizer
+    real = quantizer.initialise
+
+    def spy(heads: Tensor, progress: Any) -> None:
+        order.append("start")
+        real(heads, progress)
+
+    quantizer.initialise = spy
+    quantizer.register_forward_pre_hook(
+        lambda module, _: order.append("tokens") if module.training else None
+    )
+    trainer.wrapped.register_forward_pre_hook(lambda *_: order.append("step"))
+    trainer.run()
+    assert order == ["step"] * 4 + ["start"] + ["step", "tokens"] * 4
+
+
 def test_the_log_has_the_scalars_that_people_look_for(made_images: Path, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -69,6 +69,11 @@ class Objective(nn.Module):
         }
         return Loss(total, {name: part.detach() for name, part in parts.items()})
 
+    def of_autoencoder(self, pixels: Tensor, x_hat: Tensor) -> Loss:
+        """The loss of an autoencoder without a quantizer: the distortion alone."""
+        distortion = self.distortion(pixels, x_hat)
+        return Loss(distortion, {"mse": (x_hat.detach().float() - pixels).square().mean()})
+
     def after_step(self, quantized: Quantized) -> None:
         """Called when the optimiser has stepped: the place for moving averages."""
 
