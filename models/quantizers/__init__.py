@@ -6,7 +6,8 @@ from typing import Any
 
 from models.quantizers.base import Posterior, Quantized, Quantizer
 from models.quantizers.gmvq import GaussianMixtureQuantizer
-from models.quantizers.vq import EmaVectorQuantizer, VectorQuantizer
+from models.quantizers.vq import VectorQuantizer
+from models.quantizers.vq_ema import EmaVectorQuantizer
 
 QUANTIZERS: dict[str, Callable[..., Quantizer]] = {
     "vq": VectorQuantizer,

@@ -1,6 +1,7 @@
 """The contract that every quantizer keeps, and what is the same in all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import torch
@@ -30,6 +31,7 @@ class Quantized(NamedTuple):
     terms: named scalar losses, unweighted; the objective weighs and adds them.
     posterior: of the tokens, for objectives that press on usage or rate.
     statistics: further scalars to log, detached.
+    pending: what `after_step` will make part of the state, detached; `forward` changes no state.
     """
 
     z_q: Tensor
@@ -38,6 +40,7 @@ class Quantized(NamedTuple):
     terms: dict[str, Tensor]
     posterior: Posterior
     statistics: dict[str, Tensor]
+    pending: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class ParameterState(Protocol):

@@ -14,6 +14,8 @@ class DeadCodes(nn.Module):
     The rule of vqtorch (Huh et al. 2023): a code unused for `patience` steps becomes a random
     vector v of the batch plus rho |v| N(0, I). In the last `quiet` share of training nothing moves,
     since each replacement disturbs the decoder.
+
+    Raises ValueError for a patience below 1.
     """
 
     idle: Tensor
@@ -22,13 +24,15 @@ class DeadCodes(nn.Module):
         self, codebook_size: int, patience: int, rho: float = 0.01, quiet: float = 0.1
     ) -> None:
         super().__init__()
+        if patience < 1:
+            raise ValueError(f"replace_after is a number of steps, at least 1, not {patience}")
         self.patience, self.rho, self.quiet = patience, rho, quiet
         self.register_buffer("idle", torch.zeros(codebook_size, dtype=torch.int64))
 
     def forward(self, counts: Tensor, vectors: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
         """Dead codes (M,) and their replacements (M, D).
 
-        counts (K,) are those of the whole batch, vectors (N, D) this process's share of it.
+        Of the whole batch's counts (K,), and of this process's share of its vectors (N, D).
         """
         self.idle = torch.where(counts > 0, torch.zeros_like(self.idle), self.idle + 1)
         dead = (self.idle >= self.patience).nonzero().squeeze(1)
@@ -41,6 +45,7 @@ class DeadCodes(nn.Module):
         dim = vectors.shape[1]
         if num == 0:
             return vectors[:0]
+        # All processes meet here, since all see the same counts.
         vectors = gathered(vectors)
         u = progress.noise.batch_uniform(REPLACEMENT_STREAM, num * (1 + 2 * dim))
         chosen = vectors[(u[:num] * len(vectors)).long()]

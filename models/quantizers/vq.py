@@ -1,158 +1,121 @@
-"""VQ-VAE's quantizer: the nearest code, with the straight-through gradient."""
+"""VQ-VAE's quantizer, its codebook trained by gradient, with the options that keep codes in use."""
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from models.collectives import global_sum
+from models.quantizers.affine import AffineKind, LearnedAffine, build_affine
 from models.quantizers.base import (
     ParameterState,
     Quantized,
-    Quantizer,
-    full_precision,
-    hard_posterior,
-    straight_through,
-    to_grid,
     to_tokens,
     usage_histogram,
 )
-from models.quantizers.kmeans import kmeans
-from models.quantizers.nearest import nearest_scores
-from models.quantizers.replacement import DeadCodes, forget_rows
+from models.quantizers.code_space import CodeSpace
+from models.quantizers.inner_step import InnerStep, Named
+from models.quantizers.nearest_code import NearestCode
+from models.quantizers.replacement import forget_rows
+from models.quantizers.synchronised import synchronised
 from models.randomness import Progress
 
 
-class _NearestCode(Quantizer):
-    """What the gradient and the EMA form share: search, lookup, start and replacement."""
-
-    codebook: Tensor
-
-    def __init__(self, codebook_size: int, code_dim: int, replace_after: int | None) -> None:
-        super().__init__()
-        self.head_channels = self.code_dim = code_dim
-        self.codebook_size = codebook_size
-        self.dead_codes = None if replace_after is None else DeadCodes(codebook_size, replace_after)
-
-    def code_table(self) -> Tensor:
-        return self.codebook
-
-    def scores(self, head: Tensor) -> Tensor:
-        batch, _, height, width = head.shape
-        scores = nearest_scores(to_tokens(full_precision(head)), self.codebook)
-        return scores.view(batch, height, width, -1)
-
-    def initialise(self, heads: Tensor, progress: Progress) -> None:
-        with torch.no_grad():
-            self.codebook.copy_(kmeans(heads, self.codebook_size, progress.noise.seed))
-
-    def _quantize(self, head: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """z_e (N, D), indices (N,), z_q (N, D) with gradient to the codebook, float32 or wider."""
-        z_e = to_tokens(head)
-        with torch.no_grad():
-            indices = nearest_scores(z_e, self.codebook).argmax(1)
-        return z_e, indices, nn.functional.embedding(indices, self.codebook)
-
-    def _result(
-        self, head: Tensor, indices: Tensor, z_q: Tensor, terms: dict[str, Tensor]
-    ) -> Quantized:
-        grid = indices.view(head.shape[0], *head.shape[2:])
-        output = straight_through(head, z_q) if self.training else z_q
-        return Quantized(
-            z_q=output,
-            indices=grid,
-            z_e=head.detach(),
-            terms=terms,
-            posterior=hard_posterior(indices, self.codebook_size),
-            statistics={},
-        )
-
-
-class VectorQuantizer(_NearestCode):
-    """VQ-VAE (van den Oord et al. 2017, equation 3), the codebook trained by gradient.
+class VectorQuantizer(NearestCode):
+    """VQ-VAE (van den Oord et al. 2017, equation 3), and what Table 1 of GM-VQ adds to it.
 
     Terms: `codebook` mean (sg z_e - μ)², `commitment` mean (z_e - sg μ)², both over N and D.
+
+    Each option is off by default, and any may be on together:
+
+    normalise: codes and latents of unit length ("l2", Yu et al. 2021).
+    replace_after: steps without use after which a code moves onto a latent (Huh et al. 2023).
+    affine: a scale and a shift of all codes, "learned" at `affine_rate` times the learning rate, or
+    from "statistics" of the latents (`models.quantizers.affine`).
+    inner_rate: learning rate of the codebook's own step before the task's; there is no `codebook`
+    term then. With `task_share` 0 nothing else trains the codes.
+    task_share: ν, how much of the task's gradient reaches the chosen codes. OPT of Huh et al. 2023
+    is `inner_rate` (50 at D = 64, 6.25 at D = 8) and `task_share` (0.2) together.
+
+    Raises ValueError for rates out of range, and where the inner step of a learned shift diverges.
     """
 
-    def __init__(
-        self, codebook_size: int, code_dim: int, *, replace_after: int | None = None
-    ) -> None:
-        super().__init__(codebook_size, code_dim, replace_after)
-        self.codebook = nn.Parameter(torch.randn(codebook_size, code_dim) * code_dim**-0.5)
-
-    def forward(self, head: Tensor, progress: Progress | None) -> Quantized:
-        with torch.autocast(head.device.type, enabled=False):
-            head = full_precision(head)
-            z_e, indices, z_q = self._quantize(head)
-            terms = {
-                "codebook": (z_e.detach() - z_q).square().mean(),
-                "commitment": (z_e - z_q.detach()).square().mean(),
-            }
-            return self._result(head, indices, to_grid(z_q, head), terms)
-
-    def after_step(
-        self, quantized: Quantized, progress: Progress, optimiser_state: ParameterState
-    ) -> None:
-        if self.dead_codes is None:
-            return
-        counts = global_sum(usage_histogram(quantized.indices, self.codebook_size))
-        dead, vectors = self.dead_codes(counts, to_tokens(quantized.z_e), progress)
-        with torch.no_grad():
-            self.codebook[dead] = vectors
-        forget_rows(optimiser_state, self.codebook, dead)
-
-
-class EmaVectorQuantizer(_NearestCode):
-    """VQ-VAE, each code the moving average of what chose it (van den Oord et al. 2017, A.1).
-
-    Term: `commitment`. The averages move in `after_step`, in training only.
-    """
-
-    counts: Tensor
-    sums: Tensor
-
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each option is a row of Table 1
         self,
         codebook_size: int,
         code_dim: int,
         *,
-        decay: float = 0.99,
+        normalise: bool = False,
         replace_after: int | None = None,
+        affine: AffineKind = "off",
+        affine_rate: float = 1.0,
+        inner_rate: float = 0.0,
+        task_share: float = 0.0,
     ) -> None:
-        super().__init__(codebook_size, code_dim, replace_after)
-        self.decay = decay
-        self.register_buffer("codebook", torch.randn(codebook_size, code_dim) * code_dim**-0.5)
-        self.register_buffer("counts", torch.ones(codebook_size))
-        self.register_buffer("sums", self.codebook.clone())
-
-    def initialise(self, heads: Tensor, progress: Progress) -> None:
-        super().initialise(heads, progress)
-        self.counts.fill_(1.0)
-        self.sums.copy_(self.codebook)
+        space = CodeSpace(build_affine(affine, code_dim, affine_rate), normalise)
+        super().__init__(codebook_size, code_dim, space, replace_after)
+        if min(inner_rate, task_share) < 0.0:
+            raise ValueError("inner_rate and task_share must be at least 0")
+        self.task_share = task_share
+        self.codebook = nn.Parameter(torch.randn(codebook_size, code_dim) * code_dim**-0.5)
+        self.inner = InnerStep(self._parameters_by_name(), inner_rate) if inner_rate else None
+        if self.inner is not None:
+            _check_convergence(self.inner, space, code_dim)
+            # What no gradient of the loss reaches must not look as if it waited for one.
+            self.requires_grad_(task_share > 0.0)
 
     def forward(self, head: Tensor, progress: Progress | None) -> Quantized:
         with torch.autocast(head.device.type, enabled=False):
-            head = full_precision(head)
-            z_e, indices, z_q = self._quantize(head)
-            terms = {"commitment": (z_e - z_q).square().mean()}
-            return self._result(head, indices, to_grid(z_q, head), terms)
+            z_e = self._latents(head)
+            indices = self._nearest(z_e)
+            parameters, momenta = self._parameters_by_name(), {}
+            if self.inner is not None and self.training:
+                momenta = self.inner(self._table, parameters, z_e, indices)
+                parameters = self.inner.moved(parameters, momenta)
+            z_q = nn.functional.embedding(indices, self._table(parameters))
+            terms = {"commitment": (z_e - z_q.detach()).square().mean()}
+            if self.inner is None:
+                terms["codebook"] = (z_e.detach() - z_q).square().mean()
+            output = synchronised(z_e, z_q, self.task_share) if self.training else z_q
+            return self._result(head, z_e, indices, output, terms)._replace(pending=momenta)
 
     @torch.no_grad()
     def after_step(
         self, quantized: Quantized, progress: Progress, optimiser_state: ParameterState
     ) -> None:
-        z_e, indices = to_tokens(quantized.z_e), quantized.indices.reshape(-1)
-        counts = global_sum(usage_histogram(indices, self.codebook_size)).to(self.counts)
-        sums = torch.zeros_like(self.sums).index_add_(0, indices, z_e.to(self.sums))
-        sums = global_sum(sums)
-        self.counts.lerp_(counts, 1.0 - self.decay)
-        self.sums.lerp_(sums, 1.0 - self.decay)
-        if self.dead_codes is not None:
-            dead, vectors = self.dead_codes(counts, z_e, progress)
-            # Count and sum are set with the code, else the next update would undo the replacement.
-            self.counts[dead] = 1.0
-            self.sums[dead] = vectors.to(self.sums)
-        self.codebook.copy_(self.sums / self._smoothed_counts()[:, None])
+        if self.inner is not None:
+            self.inner.take(self._parameters_by_name(), quantized.pending)
+        z_e = to_tokens(quantized.z_e)
+        self.space.observe(z_e, self.codebook)
+        if self.dead_codes is None:
+            return
+        counts = global_sum(usage_histogram(quantized.indices, self.codebook_size))
+        dead, vectors = self.dead_codes(counts, z_e, progress)
+        self.codebook[dead] = self.space.raw(vectors)
+        forget_rows(optimiser_state, self.codebook, dead)
+        if self.inner is not None:
+            self.inner.forget("codebook", dead)
 
-    def _smoothed_counts(self, epsilon: float = 1e-5) -> Tensor:
-        """Laplace smoothing, so that a code that was never chosen divides by no zero."""
-        total = self.counts.sum()
-        return (self.counts + epsilon) / (total + self.codebook_size * epsilon) * total
+    def _parameters_by_name(self) -> dict[str, Tensor]:
+        return dict(self.named_parameters())
+
+    def _table(self, parameters: Named) -> Tensor:
+        """The codes (K, D) if the parameters were these."""
+        prefix = "space."
+        of_space = {n.removeprefix(prefix): p for n, p in parameters.items() if n != "codebook"}
+        return functional_call(self.space, of_space, (parameters["codebook"],))
+
+
+def _check_convergence(inner: InnerStep, space: CodeSpace, code_dim: int) -> None:
+    """The inner loss has the second derivative 2 rate² / D in each learned shift.
+
+    SGD with momentum m converges on a quadratic of curvature h only where its rate is below
+    2 (1 + m) / h (Polyak 1964).
+    """
+    if space.normalise or not isinstance(space.affine, LearnedAffine):
+        return
+    most = (1.0 + inner.momentum) * code_dim / space.affine.rate**2
+    if inner.rate >= most:
+        raise ValueError(
+            f"inner_rate {inner.rate:g} with affine_rate {space.affine.rate:g} lets the learned "
+            f"shift diverge at code_dim {code_dim}: inner_rate must be below {most:g}"
+        )

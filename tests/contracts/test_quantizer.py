@@ -16,8 +16,23 @@ SIZES = {"codebook_size": K, "code_dim": D}
 SAMPLES, HEIGHT, WIDTH, NUM_STEPS = 5, 3, 2, 100
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {
-    "vq": [SIZES, SIZES | {"replace_after": 2}],
-    "vq_ema": [SIZES, SIZES | {"decay": 0.8, "replace_after": 2}],
+    "vq": [
+        SIZES,
+        SIZES | {"replace_after": 2},
+        SIZES | {"normalise": True},
+        SIZES | {"normalise": True, "replace_after": 2},
+        SIZES | {"affine": "learned"},
+        SIZES | {"affine": "statistics", "replace_after": 2},
+        SIZES | {"inner_rate": 2.0, "task_share": 0.2},
+        SIZES | {"inner_rate": 2.0},
+        SIZES | {"affine": "learned", "inner_rate": 2.0, "task_share": 0.2, "replace_after": 2},
+        SIZES | {"normalise": True, "affine": "statistics", "inner_rate": 2.0, "task_share": 0.2},
+    ],
+    "vq_ema": [
+        SIZES,
+        SIZES | {"decay": 0.8, "replace_after": 2},
+        SIZES | {"decay": 0.8, "normalise": True, "replace_after": 2},
+    ],
     "gmvq": [
         SIZES,
         SIZES | {"precision": "scalar", "noise": "batch_mean"},
@@ -72,7 +87,9 @@ def has_scores(quantizer: Quantizer) -> bool:
 
 def assert_equal(first: Quantized, second: Quantized) -> None:
     """Bit by bit, with all terms and statistics."""
-    tensors = [[*result[:3], *result.posterior] for result in (first, second)]
+    tensors = [
+        [*result[:3], *result.posterior, *result.pending.values()] for result in (first, second)
+    ]
     for one, other in zip(*tensors, strict=True):
         assert torch.equal(one, other)
     for one, other in ((first.terms, second.terms), (first.statistics, second.statistics)):
@@ -153,11 +170,12 @@ def test_tokens_of_a_batch_are_those_of_its_singles(make: Make) -> None:
         assert torch.equal(single.z_q[0], whole.z_q[i])
 
 
-def test_evaluation_changes_no_state(make: Make) -> None:
-    quantizer = make().eval()
+@pytest.mark.parametrize("training", [True, False])
+def test_only_hooks_change_state(make: Make, training: bool) -> None:
+    quantizer = make().train(training)
     before = {name: tensor.clone() for name, tensor in quantizer.state_dict().items()}
     head = heads_for(quantizer)
-    quantizer(head, None)
+    quantizer(head, progress())
     quantizer.lookup(quantizer.assign(head)[0])
     after = quantizer.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
@@ -248,6 +266,8 @@ def test_scores_have_no_part_that_all_codes_share(make: Make) -> None:
     with torch.no_grad():
         codes += 8.0
         head[:, :D] += 8.0
+    if not torch.equal(quantizer.code_table(), codes):
+        return
     torch.testing.assert_close(quantizer.scores(head), before, rtol=1e-4, atol=1e-4)
 
 
@@ -333,7 +353,7 @@ def test_gradients_reach_the_head_and_a_trained_codebook(make: Make) -> None:
     assert of_z_q.isfinite().all()
     assert (of_z_q.abs().sum(dim=(1, 2, 3)) > 0).all()
     codes = code_tensor(quantizer)
-    if isinstance(codes, nn.Parameter):
+    if codes is not None and codes.requires_grad:
         loss = result.z_q.sum() + torch.stack([*result.terms.values()]).sum()
         gradient = gradient_of(loss, codes)
         assert gradient is not None

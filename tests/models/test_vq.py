@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from models.quantizers.base import to_tokens
 from models.quantizers.nearest import nearest_scores
-from models.quantizers.vq import EmaVectorQuantizer, VectorQuantizer
+from models.quantizers.vq import VectorQuantizer
+from models.quantizers.vq_ema import EmaVectorQuantizer
 from models.randomness import Noise, Progress
 from tests.models import oracle
+from tests.models.code_oracle import on_sphere
 from tests.models.oracle import Array
 
 K, D, SAMPLES, SIDE = 7, 3, 2, 3
@@ -141,6 +143,23 @@ def test_codes_are_moving_averages_of_what_chose_them(decay: float) -> None:
         assert_close(quantizer.counts, averages.counts)
         assert_close(quantizer.sums, averages.sums)
         np.testing.assert_allclose(quantizer.codebook, averages.codebook, rtol=1e-9)
+
+
+def test_unit_codes_are_directions_of_moving_averages_of_unit_latents() -> None:
+    quantizer = build(EmaVectorQuantizer, decay=0.8, normalise=True)
+    averages = oracle.MovingAverages(np.ones(K), quantizer.codebook.detach().clone().numpy(), 0.8)
+    for step in range(3):
+        head = random_head(step)
+        z, codes = on_sphere(arrays(quantizer, head)[0]), on_sphere(averages.codebook)
+        chosen = oracle.nearest(z, codes)
+        result = quantizer(head, progress(step))
+        assert_close(to_tokens(result.z_e), z)
+        assert_close(to_tokens(result.z_q.detach()), codes[chosen])
+        assert_close(result.terms["commitment"].item(), np.mean((z - codes[chosen]) ** 2))
+        quantizer.after_step(result, progress(step), {})
+        averages.update(z, chosen)
+        assert_close(quantizer.sums, averages.sums)
+        np.testing.assert_allclose(quantizer.code_table(), on_sphere(averages.codebook), rtol=1e-9)
 
 
 def test_a_code_that_was_never_chosen_stays_finite() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import models.quantizers.vq
+import models.quantizers.nearest_code
 from models.quantizers import QUANTIZERS
 from models.randomness import INITIALISATION_STEP
 from tests.training.tiny import tiny_settings
@@ -87,13 +87,13 @@ def test_a_run_starts_its_codes_once_and_a_finished_one_not_again(
     made_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
-    real: Callable[..., Tensor] = models.quantizers.vq.kmeans
+    real: Callable[..., Tensor] = models.quantizers.nearest_code.kmeans
 
     def spy(vectors: Tensor, size: int, seed: int) -> Tensor:
         calls.append(len(vectors))
         return real(vectors, size, seed)
 
-    monkeypatch.setattr(models.quantizers.vq, "kmeans", spy)
+    monkeypatch.setattr(models.quantizers.nearest_code, "kmeans", spy)
     settings = tiny_settings("vq", made_images)
     for _ in range(2):
         trainer_of(settings, tmp_path).run()
