@@ -42,9 +42,10 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The method, and where its posterior has one precision a token instead of D."""
-        scalar = self.settings["model"]["quantizer"].get("precision") == "scalar"
-        return f"{self.method} (scalar precision)" if scalar else self.method
+        """The method, what is added to it, and where a token has one precision instead of D."""
+        options = self.settings["model"]["quantizer"]
+        scalar = " (scalar precision)" if options.get("precision") == "scalar" else ""
+        return " + ".join([self.method, *_additions(options)]) + scalar
 
     def cells(self) -> list[str]:
         """The row as text."""
@@ -56,6 +57,22 @@ class Row:
             f"{settings['schedule']['epochs']:g}",
             *(cell(self.figures, column) for column in COLUMNS),
         ]
+
+
+def _additions(options: Mapping[str, Any]) -> list[str]:
+    """The options of VQ-VAE that are on, as Table 1 of GM-VQ calls and orders them."""
+    affine = options.get("affine", "off")
+    inner, share = (bool(options.get(name)) for name in ("inner_rate", "task_share"))
+    present = {
+        "l2": bool(options.get("normalise")),
+        "affine": affine == "learned",
+        "affine of statistics": affine == "statistics",
+        "OPT": inner and share,
+        "inner step": inner and not share,
+        "task share": share and not inner,
+        "replace": options.get("replace_after") is not None,
+    }
+    return [name for name, on in present.items() if on]
 
 
 def results_table(rows: Sequence[Row]) -> str:

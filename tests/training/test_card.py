@@ -84,3 +84,22 @@ def test_a_precision_per_token_is_told_apart(rivals: tuple[Row, Row, Row]) -> No
     assert verdict(scalar, [own]).startswith("**GM-VQ with")
     assert verdict(scalar, [own]).endswith("20.0% below that of GM-VQ (scalar precision).**")
     assert "| GM-VQ (scalar precision) |" in results_table([own, scalar])
+
+
+@pytest.mark.parametrize(
+    ("options", "label"),
+    [
+        ({}, "VQ-VAE"),
+        ({"normalise": False, "affine": "off", "inner_rate": 0.0}, "VQ-VAE"),
+        ({"replace_after": 20, "normalise": True}, "VQ-VAE + l2 + replace"),
+        ({"inner_rate": 50.0, "task_share": 0.2}, "VQ-VAE + OPT"),
+        (
+            {"affine": "learned", "inner_rate": 6.0, "task_share": 0.2, "replace_after": 20},
+            "VQ-VAE + affine + OPT + replace",
+        ),
+        ({"affine": "statistics", "inner_rate": 6.0}, "VQ-VAE + affine of statistics + inner step"),
+        ({"task_share": 0.2}, "VQ-VAE + task share"),
+    ],
+)
+def test_rows_are_named_by_what_is_added(options: dict[str, object], label: str) -> None:
+    assert Row({"model": {"method": "vq", "quantizer": options}}, {}).label == label
