@@ -3,7 +3,8 @@
 Everything that could remember how it got here is on: noise, code replacement, moving averages,
 mirrored samples, AdamW, BatchNorm, averaged weights, temperature and learning rate that follow the
 step, two loader workers. The quick run kills a real process for one quantizer and interrupts all
-of them in this process; `make test-slow` kills a process for each.
+of them in this process; `make test-slow` kills a process for each, and interrupts variants at every
+place.
 """
 
 import json
@@ -23,7 +24,15 @@ from torch import Tensor
 from models.quantizers import QUANTIZERS
 from models.quantizers.replacement import DeadCodes
 from models.storage import WEIGHTS_FILE
-from tests.training.tiny import OPTIONS, one_thread, smooth_images, tiny_settings, write_images
+from tests.training.tiny import (
+    CASES,
+    OPTIONS,
+    VARIANTS,
+    one_thread,
+    smooth_images,
+    tiny_settings,
+    write_images,
+)
 from training.checkpoint import CHECKPOINT_FILE
 from training.loop import Trainer
 from training.results import RESULT_FILE
@@ -38,6 +47,25 @@ QUANTIZER_STATE = {
     "vq": {"codebook", "dead_codes.idle"},
     "vq_ema": {"codebook", "counts", "sums", "dead_codes.idle"},
     "gmvq": {"codebook", "offset"},
+    "vq-affine-opt": {
+        "codebook",
+        "space.affine.scale",
+        "space.affine.shift",
+        "inner.momentum_codebook",
+        "inner.momentum_space_affine_scale",
+        "inner.momentum_space_affine_shift",
+        "dead_codes.idle",
+    },
+    "vq-statistics": {
+        "codebook",
+        "space.affine.latent_mean",
+        "space.affine.latent_variance",
+        "space.affine.code_mean",
+        "space.affine.code_variance",
+        "dead_codes.idle",
+    },
+    "vq-l2": {"codebook", "dead_codes.idle"},
+    "vq_ema-l2": {"codebook", "counts", "sums", "dead_codes.idle"},
 }
 Finish = Callable[[Path, Path], None]
 
@@ -55,10 +83,10 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(tmp_path_factory.mktemp("images"), made)
 
 
-def settings_of(method: str, images: Path, **changes: Any) -> RunSettings:
+def settings_of(case: str, images: Path, **changes: Any) -> RunSettings:
     """Two epochs of four steps; a validation after each step, which also gives the killer time."""
     return tiny_settings(
-        method,
+        case,
         images,
         {
             "data.validation_images": VALIDATION_IMAGES,
@@ -180,22 +208,22 @@ def test_a_killed_process_goes_on_to_the_same_bits(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", QUANTIZERS)
+@pytest.mark.parametrize("case", CASES)
 def test_a_killed_process_goes_on_in_another_to_the_same_bits(
-    method: str, images: Path, tmp_path: Path
+    case: str, images: Path, tmp_path: Path
 ) -> None:
-    assert_killing_changes_no_bit(settings_of(method, images), tmp_path, in_a_process)
+    assert_killing_changes_no_bit(settings_of(case, images), tmp_path, in_a_process)
 
 
 class Interrupted(Exception):
     """Stands for whatever ends a run in the middle."""
 
 
-@pytest.fixture(scope="module", params=QUANTIZERS)
+@pytest.fixture(scope="module", params=CASES)
 def unbroken(
     request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[RunSettings, Path]:
-    """A run of each quantizer that nothing stopped."""
+    """A run of each case that nothing stopped."""
     settings = settings_of(request.param, images, **{"data.num_workers": 0})
     folder = tmp_path_factory.mktemp("unbroken")
     with one_thread():
@@ -220,7 +248,18 @@ def interrupt(
             train(settings, folder)
 
 
-@pytest.mark.parametrize("last", [0, 2, 3, 6])
+INTERRUPTIONS = [
+    pytest.param(
+        case,
+        last,
+        marks=[pytest.mark.slow] if case in VARIANTS and last != FIRST_CHECKPOINT else [],
+    )
+    for case in CASES
+    for last in (0, 2, FIRST_CHECKPOINT, 6)
+]
+
+
+@pytest.mark.parametrize(("unbroken", "last"), INTERRUPTIONS, indirect=["unbroken"])
 def test_a_run_interrupted_at_any_step_goes_on_to_the_same_bits(
     unbroken: tuple[RunSettings, Path], last: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +281,7 @@ def test_a_run_interrupted_around_the_start_of_its_codes_goes_on_to_the_same_bit
     assert_bit_equal(tmp_path / "broken", tmp_path / "unbroken")
 
 
+@pytest.mark.parametrize("unbroken", QUANTIZERS, indirect=True)
 def test_workers_change_no_bit(unbroken: tuple[RunSettings, Path], tmp_path: Path) -> None:
     settings, folder = unbroken
     data = settings.data.model_copy(update={"num_workers": 2})
@@ -252,7 +292,8 @@ def test_workers_change_no_bit(unbroken: tuple[RunSettings, Path], tmp_path: Pat
 
 
 def test_every_quantizer_stands_in_the_tables() -> None:
-    assert set(OPTIONS) == set(QUANTIZER_STATE) == set(QUANTIZERS)
+    assert set(OPTIONS) == set(QUANTIZERS)
+    assert set(CASES) == set(QUANTIZER_STATE)
 
 
 def test_a_checkpoint_has_the_whole_state(unbroken: tuple[RunSettings, Path]) -> None:
@@ -261,17 +302,17 @@ def test_a_checkpoint_has_the_whole_state(unbroken: tuple[RunSettings, Path]) ->
     quantizer = {
         name.removeprefix("quantizer.") for name in modules["model"] if "quantizer." in name
     }
-    assert quantizer == QUANTIZER_STATE[settings.model.method]
+    assert quantizer == QUANTIZER_STATE[settings.name.removeprefix("tiny-")]
     moments = modules["optimiser"]["state"]
     assert all({"step", "exp_avg", "exp_avg_sq"} <= set(state) for state in moments.values())
     assert len(moments) == sum(len(g["params"]) for g in modules["optimiser"]["param_groups"])
 
 
 @pytest.mark.parametrize(
-    "method", [method for method in QUANTIZERS if "replace_after" in OPTIONS[method]]
+    "case", [case for case, (_, options) in CASES.items() if "replace_after" in options]
 )
 def test_codes_are_replaced_before_and_after_the_first_checkpoint(
-    method: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replaced: dict[int, int] = {}
     forward = DeadCodes.forward
@@ -282,6 +323,6 @@ def test_codes_are_replaced_before_and_after_the_first_checkpoint(
         return dead, made
 
     monkeypatch.setattr(DeadCodes, "forward", spy)
-    train(settings_of(method, images, **{"data.num_workers": 0}), tmp_path)
+    train(settings_of(case, images, **{"data.num_workers": 0}), tmp_path)
     assert sum(count for step, count in replaced.items() if step < FIRST_CHECKPOINT) > 0
     assert sum(count for step, count in replaced.items() if step >= FIRST_CHECKPOINT) > 0

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import models.quantizers.nearest_code
 from models.quantizers import QUANTIZERS
 from models.randomness import INITIALISATION_STEP
-from tests.training.tiny import tiny_settings
+from tests.training.tiny import CASES, tiny_settings
 from training.data import load_splits
 from training.data.batches import BatchPlan, to_pixels, whole_batches
 from training.loop import Trainer
@@ -36,17 +36,17 @@ def losses_of(trainer: Trainer) -> list[float]:
     return errors
 
 
-@pytest.mark.parametrize("method", QUANTIZERS)
-def test_the_error_falls_on_real_images(method: str, real_images: Path, tmp_path: Path) -> None:
-    settings = tiny_settings(method, real_images, {"data.image_size": 32, "schedule.epochs": 3})
+@pytest.mark.parametrize("case", CASES)
+def test_the_error_falls_on_real_images(case: str, real_images: Path, tmp_path: Path) -> None:
+    settings = tiny_settings(case, real_images, {"data.image_size": 32, "schedule.epochs": 3})
     errors = losses_of(trainer_of(settings, tmp_path))
     assert len(errors) == 36
     assert np.mean(errors[-5:]) < 0.7 * np.mean(errors[:3])
 
 
-@pytest.mark.parametrize("method", QUANTIZERS)
-def test_every_part_of_the_model_learns(method: str, made_images: Path, tmp_path: Path) -> None:
-    trainer = trainer_of(tiny_settings(method, made_images, {"schedule.epochs": 1}), tmp_path)
+@pytest.mark.parametrize("case", CASES)
+def test_every_part_of_the_model_learns(case: str, made_images: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(tiny_settings(case, made_images, {"schedule.epochs": 1}), tmp_path)
     before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
     trainer.run()
     for name, tensor in trainer.model.state_dict().items():

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.quantizers import QUANTIZERS
-from tests.training.tiny import tiny_settings
+from tests.training.tiny import CASES, tiny_settings
 from training.optimiser import build_optimiser, learning_rate
 from training.settings import OptimiserSettings
 from training.task import Task
@@ -13,9 +12,9 @@ from training.task import Task
 SETTINGS = OptimiserSettings(learning_rate=2.0, weight_decay=0.5, warmup=0.2)
 
 
-@pytest.mark.parametrize("method", QUANTIZERS)
-def test_networks_decay_and_quantizers_do_not(method: str) -> None:
-    task = Task(tiny_settings(method, "images"))
+@pytest.mark.parametrize("case", CASES)
+def test_networks_decay_and_quantizers_do_not(case: str) -> None:
+    task = Task(tiny_settings(case, "images"))
     model = task.model
     groups = build_optimiser(task, SETTINGS).param_groups
     decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}

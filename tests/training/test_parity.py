@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models import Autoencoder, load
 from models.quantizers import QUANTIZERS
-from tests.training.tiny import tiny_settings, torch_tokens
+from tests.training.tiny import VARIANTS, tiny_settings, torch_tokens
 from training.data import load_splits
 from training.graphs import DecoderGraph, export_decoder, export_encoder
 from training.loop import Trainer
@@ -24,7 +24,7 @@ Pixels = NDArray[np.uint8]
 REPRESENTATIVE = "gmvq"
 METHODS = [
     method if method == REPRESENTATIVE else pytest.param(method, marks=pytest.mark.slow)
-    for method in QUANTIZERS
+    for method in [*QUANTIZERS, *VARIANTS]
 ]
 
 

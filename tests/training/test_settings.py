@@ -7,7 +7,7 @@ import pytest
 import tomli_w
 from pydantic import ValidationError
 
-from tests.training.tiny import OPTIONS, tiny_settings, tiny_table
+from tests.training.tiny import CASES, tiny_settings, tiny_table
 from training.settings import DataSettings, RunSettings, SettingsError, load_settings
 
 CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.toml"))
@@ -24,9 +24,9 @@ def config(tmp_path: Path) -> Path:
     return written(tmp_path, tiny_table("vq", "images"))
 
 
-@pytest.mark.parametrize("method", OPTIONS)
-def test_written_settings_read_back_equal(tmp_path: Path, method: str) -> None:
-    settings = tiny_settings(method, "images", {"objective.options": {}})
+@pytest.mark.parametrize("case", CASES)
+def test_written_settings_read_back_equal(tmp_path: Path, case: str) -> None:
+    settings = tiny_settings(case, "images", {"objective.options": {}})
     (tmp_path / "config.toml").write_text(settings.to_toml())
     assert load_settings(tmp_path / "config.toml") == settings
 

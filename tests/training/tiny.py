@@ -21,6 +21,20 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 """Options with which each quantizer has all the state and all the noise that it can have."""
 
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "vq-affine-opt": (
+        "vq",
+        {"affine": "learned", "inner_rate": 2.0, "task_share": 0.2, "replace_after": 2},
+    ),
+    "vq-statistics": ("vq", {"affine": "statistics", "replace_after": 2}),
+    "vq-l2": ("vq", {"normalise": True, "replace_after": 2}),
+    "vq_ema-l2": ("vq_ema", {"normalise": True, "replace_after": 2, "decay": 0.9}),
+}
+"""Further methods with options, for quantizers whose state no one choice of options has whole."""
+
+CASES = {method: (method, options) for method, options in OPTIONS.items()} | VARIANTS
+"""Whatever tests call by name: each method as `OPTIONS` has it, and the variants."""
+
 OBJECTIVES = {"vq": "vqvae", "vq_ema": "vqvae", "gmvq": "albo"}
 
 
@@ -40,10 +54,11 @@ def write_images(folder: Path, images: NDArray[np.uint8]) -> Path:
     return folder
 
 
-def tiny_table(method: str, images: Path | str) -> dict[str, Any]:
+def tiny_table(case: str, images: Path | str) -> dict[str, Any]:
     """Settings as TOML has them: 8 images a batch, 16 images kept for validation."""
+    method, options = CASES[case]
     return {
-        "name": f"tiny-{method}",
+        "name": f"tiny-{case}",
         "seed": 3,
         "data": {
             "kind": "folder",
@@ -54,7 +69,7 @@ def tiny_table(method: str, images: Path | str) -> dict[str, Any]:
         "model": {
             "method": method,
             "network": {"width": 8, "num_blocks": 1},
-            "quantizer": {"codebook_size": 16, "code_dim": 4, **OPTIONS[method]},
+            "quantizer": {"codebook_size": 16, "code_dim": 4, **options},
         },
         "objective": {"name": OBJECTIVES[method]},
         "optimiser": {"learning_rate": 5e-3},
@@ -63,10 +78,10 @@ def tiny_table(method: str, images: Path | str) -> dict[str, Any]:
 
 
 def tiny_settings(
-    method: str, images: Path | str, changes: Mapping[str, Any] | None = None
+    case: str, images: Path | str, changes: Mapping[str, Any] | None = None
 ) -> RunSettings:
     """The settings, with "table.key" changes."""
-    table = tiny_table(method, images)
+    table = tiny_table(case, images)
     for name, value in (changes or {}).items():
         *parents, last = name.split(".")
         place = table
