@@ -24,11 +24,11 @@ from models.quantizers.mixture_assignment import (
     logit_features,
     logit_table,
 )
+from models.quantizers.mixture_noise import MixtureNoise, NoiseKind, SigmaGradient
+from models.quantizers.mixture_regulariser import REGULARISERS, MixtureSample, Reading
 from models.ramp import RampLike, as_ramp
-from models.randomness import GUMBEL_STREAM, NORMAL_STREAM, Noise, Progress
+from models.randomness import GUMBEL_STREAM, Noise, Progress
 
-NoiseKind = Literal["token", "batch_mean", "off"]
-SigmaGradient = Literal["full", "zhat_only", "none"]
 MAX_PRECISION = 1e3
 
 
@@ -36,7 +36,7 @@ GUMBEL_TEMPERATURE: RampLike = {"start": 2.0, "end": 0.1}
 
 
 class GaussianMixtureQuantizer(Quantizer):
-    """GM-VQ (arXiv 2410.10180, equations 15 to 18), its regulariser that of the coupled posterior.
+    """GM-VQ (arXiv 2410.10180, equations 15 to 18).
 
         head ─► ẑ, r̂ ─► w = softplus(r̂ + r0) ─► l = -½ Σ w (ẑ - μ)² ─► j ~ q(c|x) ─► z = μ_j + σ ε
 
@@ -45,15 +45,24 @@ class GaussianMixtureQuantizer(Quantizer):
     on, j is the argmax that evaluation uses.
 
     precision: one w per dimension (the paper's) or one per token.
-    noise: σ² per token = |ẑ - μ_j|² two_sigma2⁻¹ / D (equation 18), its mean over the batch, or
-    none; evaluation has none.
-    sigma_gradient: what σ carries gradient to.
+    assignment_temperature: q(c|x) = softmax(l / it). Annealed to 0 it drives q(c|x) to one-hot; the
+    argmax stays. Evaluation and what it reports on q(c|x) go by the last value trained with.
+    dense_code_gradient: the decoder's gradient reaches all codes, each by its share of the softmax,
+    not the drawn code alone.
+    noise, sigma_gradient: σ and what it carries gradient to (`MixtureNoise`); evaluation has none.
+    regulariser: the reading of E |z - μ_c|² (`mixture_regulariser`); "commit" is that of the
+    coupled posterior, "literal" the printed one, which collapses.
+    component_entropy: give the term of that name, which ALBO's two bounds need.
 
-    Term: `commitment` R = mean_n Σ_c q(c|x_n) |ẑ_n - μ_c|² / two_sigma2. ALBO weighs it by γ,
-    and by γβ the divergence of the mean posterior q̄ from uniform.
+    Terms: `commitment` R, the regulariser, for "commit" mean_n Σ_c q(c|x_n) |ẑ_n - μ_c|² /
+    two_sigma2; ALBO weighs it by γ, and by γβ the divergence of the mean posterior q̄ from uniform.
+    `component_entropy` where asked for, in nats.
+
+    Raises ValueError for options that are out of range or have no effect together.
     """
 
     offset: Tensor
+    temperature: Tensor
 
     def __init__(  # noqa: PLR0913 - each option is a row of the ablations
         self,
@@ -65,21 +74,40 @@ class GaussianMixtureQuantizer(Quantizer):
         sigma_gradient: SigmaGradient = "full",
         precision: Literal["per_dimension", "scalar"] = "per_dimension",
         gumbel_temperature: RampLike = GUMBEL_TEMPERATURE,
+        assignment_temperature: RampLike = 1.0,
         argmax_from: float = 1.0,
+        regulariser: Reading = "commit",
+        dense_code_gradient: bool = False,
+        component_entropy: bool = False,
     ) -> None:
         super().__init__()
         self.gumbel_temperature = as_ramp(gumbel_temperature, "gumbel_temperature", "geometric")
-        if min(two_sigma2, self.gumbel_temperature.least) <= 0.0:
-            raise ValueError("two_sigma2 and gumbel_temperature must be greater than 0")
+        self.assignment_temperature = as_ramp(
+            assignment_temperature, "assignment_temperature", "geometric"
+        )
+        temperatures = self.gumbel_temperature, self.assignment_temperature
+        if min(two_sigma2, *(t.least for t in temperatures)) <= 0.0:
+            raise ValueError(
+                "two_sigma2, gumbel_temperature and assignment_temperature must be greater than 0"
+            )
         if not 0.0 <= argmax_from <= 1.0:
             raise ValueError(f"argmax_from is a share of training in [0, 1], not {argmax_from}")
+        if regulariser not in REGULARISERS:
+            raise ValueError(f"regulariser is one of {', '.join(REGULARISERS)}, not {regulariser}")
+        if component_entropy and noise == "off":
+            raise ValueError("component_entropy is that of the noise: take another noise than off")
         self.codebook_size, self.code_dim = codebook_size, code_dim
         self.head_channels = 2 * code_dim if precision == "per_dimension" else code_dim + 1
         self.two_sigma2, self.argmax_from = two_sigma2, argmax_from
-        self.noise: NoiseKind = noise
-        self.sigma_gradient: SigmaGradient = sigma_gradient
+        self.noise = MixtureNoise(noise, sigma_gradient, two_sigma2)
+        self.regulariser: Reading = regulariser
+        self.dense_code_gradient, self.component_entropy = dense_code_gradient, component_entropy
         self.codebook = nn.Parameter(torch.randn(codebook_size, code_dim) * code_dim**-0.5)
         self.register_buffer("offset", torch.tensor(math.log(math.expm1(1.0))))
+        # One that never changes stands in the settings, and weights without it stay readable.
+        changes = self.assignment_temperature.least < self.assignment_temperature.most
+        start = torch.tensor(float(self.assignment_temperature.at(0.0)))
+        self.register_buffer("temperature", start, persistent=changes)
 
     def code_table(self) -> Tensor:
         return self.codebook
@@ -114,31 +142,44 @@ class GaussianMixtureQuantizer(Quantizer):
         with torch.autocast(head.device.type, enabled=False):
             head = full_precision(head)
             z, w = self._split(head)
-            drawn = self._assign(z, w, head.shape[0], progress)
-            grid = drawn.indices.view(head.shape[0], *head.shape[2:])
             if self.training:
-                assert progress is not None
-                z_q = to_grid(self._add_noise(z, drawn, progress.noise), head)
-            else:
-                z_q = self.lookup(grid)
+                if progress is None:
+                    raise ValueError("training needs `progress`: its noise and its temperature")
+                self.temperature.fill_(self.assignment_temperature.at(progress.fraction))
+            sharpness = w / self.temperature
+            drawn = self._assign(z, sharpness, head.shape[0], progress)
+            grid = drawn.indices.view(head.shape[0], *head.shape[2:])
+            sample = self._sample(z, drawn, progress)
+            terms = {"commitment": REGULARISERS[self.regulariser](sample)}
+            if self.component_entropy:
+                terms["component_entropy"] = self.noise.component_entropy(
+                    z, sharpness, self.codebook, drawn.indices
+                )
             return Quantized(
-                z_q=z_q,
+                z_q=to_grid(sample.z, head) if self.training else self.lookup(grid),
                 indices=grid,
                 z_e=to_grid(z.detach(), head),
-                terms={"commitment": drawn.commitment},
-                posterior=Posterior(global_mean(drawn.posterior_mean), drawn.entropy),
+                terms=terms,
+                posterior=Posterior(sample.posterior_mean, drawn.entropy),
                 statistics={"precision": w.detach().mean()},
             )
 
+    def _sample(self, z: Tensor, drawn: Assignment, progress: Progress | None) -> MixtureSample:
+        """z = μ_j + σ ε (equation 18); in evaluation μ_j."""
+        sampled = drawn.z_c
+        if self.training and progress is not None:
+            codes = nn.functional.embedding(drawn.indices, self.codebook)
+            sampled = self.noise.add(sampled, z, codes, progress.noise)
+        posterior_mean = global_mean(drawn.posterior_mean)
+        return MixtureSample(z, sampled, drawn, posterior_mean, self.codebook, self.two_sigma2)
+
     def _assign(self, z: Tensor, w: Tensor, batch: int, progress: Progress | None) -> Assignment:
         temperature, gumbel = 1.0, None
-        if self.training:
-            if progress is None:
-                raise ValueError("training needs `progress`: its noise and its temperature")
+        if self.training and progress is not None:
             temperature = self.gumbel_temperature.at(progress.fraction)
             if progress.fraction < self.argmax_from:
                 gumbel = self._gumbel_rows(progress.noise, len(z) // batch)
-        settings = AssignmentSettings(temperature, self.two_sigma2)
+        settings = AssignmentSettings(temperature, self.dense_code_gradient)
         return assign(z, w, self.codebook, gumbel, settings)
 
     def _gumbel_rows(self, noise: Noise, tokens_per_sample: int) -> GumbelRows:
@@ -152,17 +193,3 @@ class GaussianMixtureQuantizer(Quantizer):
             return drawn.view(-1, self.codebook_size)[skip : skip + stop - start]
 
         return rows
-
-    def _add_noise(self, z: Tensor, drawn: Assignment, noise: Noise) -> Tensor:
-        """z = μ_j + σ ε (equation 18)."""
-        if self.noise == "off":
-            return drawn.z_c
-        z_hat = z if self.sigma_gradient != "none" else z.detach()
-        codes = nn.functional.embedding(drawn.indices, self.codebook)
-        codes = codes if self.sigma_gradient == "full" else codes.detach()
-        sigma2 = (z_hat - codes).square().mean(1, keepdim=True) / self.two_sigma2
-        if self.noise == "batch_mean":
-            sigma2 = global_mean(sigma2.mean())
-        epsilon = noise.normal(NORMAL_STREAM, z.numel() // noise.num_samples).view_as(z).to(z)
-        # The square root's gradient is infinite at 0.
-        return drawn.z_c + (sigma2 + 1e-8).sqrt() * epsilon

@@ -10,10 +10,11 @@ With z, M centred on the codebook's mean (which changes no softmax and no distan
     q        = softmax(l)                            the posterior q(c|x)
     y        = softmax((l + g) / temperature)        g Gumbel noise, or 0
     j        = argmax(l + g)                         the token; z_c = μ_j, for l's gradient y M
-    R        = mean_n Σ_c q_nc |z_n - μ_c|² / two_sigma2
+    E_q[t]   of t = [μ, |μ|²]                        all that distances to the codes need
+    H        = mean_n H(q_n)                         its gradient to l is that of -l to q
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,23 +26,35 @@ TOKENS_PER_CHUNK = 256
 
 @dataclass(frozen=True)
 class AssignmentSettings:
-    """temperature > 0 of the straight-through softmax; two_sigma2, the 2σ² of the regulariser."""
+    """temperature > 0 of the straight-through softmax.
+
+    dense_code_gradient: z_c's gradient reaches every code by its share y, not the chosen one alone.
+    """
 
     temperature: float
-    two_sigma2: float
+    dense_code_gradient: bool = False
 
 
 class Assignment(NamedTuple):
-    """z_c (N, D), commitment R () and posterior_mean (K,) carry gradients; the rest is detached.
+    """All but `indices` carry gradients.
 
-    indices (N,) int64; entropy: mean H(q(c|x_n)) in nats.
+    z_c (N, D): μ_j.
+    code_mean (N, D), code_spread (N,): mean and trace of the covariance of μ_c under q(c|x_n).
+    posterior_mean (K,): the mean of q(c|x_n).
+    entropy (): the mean of H(q(c|x_n)) in nats.
+    indices (N,): j, int64.
     """
 
     z_c: Tensor
-    commitment: Tensor
+    code_mean: Tensor
+    code_spread: Tensor
     posterior_mean: Tensor
-    indices: Tensor
     entropy: Tensor
+    indices: Tensor
+
+    def distances(self, z: Tensor) -> Tensor:
+        """(N,): Σ_c q(c|x_n) |z_n - μ_c|² of z (N, D), to rounding not negative."""
+        return (z - self.code_mean).square().sum(1) + self.code_spread
 
 
 GumbelRows = Callable[[int, int], Tensor]
@@ -58,27 +71,30 @@ def logit_table(codebook: Tensor) -> Tensor:
     return torch.cat([codebook, -0.5 * codebook.square()], dim=1)
 
 
+def _moments(codebook: Tensor) -> Tensor:
+    """(K, D + 1): μ and |μ|², whose means under q give every distance to the codes."""
+    return torch.cat([codebook, codebook.square().sum(1, keepdim=True)], dim=1)
+
+
 class _Assign(torch.autograd.Function):
+    """features (N, 2 D), table (K, 2 D), moments (K, D + 1) to what `assign` makes of them."""
+
     @staticmethod
     def forward(
         ctx: Any,
-        z: Tensor,
-        w: Tensor,
-        codebook: Tensor,
+        features: Tensor,
+        table: Tensor,
+        moments: Tensor,
         gumbel: GumbelRows | None,
         settings: AssignmentSettings,
     ) -> tuple[Tensor, ...]:
-        num = len(z)
+        num = len(features)
         # Drawing the noise costs more than all matrix products together, so it is kept.
         ctx.noise = []
-        features, table = logit_features(z, w), logit_table(codebook)
-        norms = codebook.square().sum(1)
-        indices = torch.empty(num, dtype=torch.int64, device=z.device)
-        q_sum, qz_sum = torch.zeros_like(norms), torch.zeros_like(codebook)
-        q_codes = torch.empty_like(z)
-        spread, entropy = z.new_zeros(()), z.new_zeros(())
-        for start in range(0, num, TOKENS_PER_CHUNK):
-            rows = slice(start, min(start + TOKENS_PER_CHUNK, num))
+        indices = torch.empty(num, dtype=torch.int64, device=table.device)
+        q_moments = moments.new_empty(num, moments.shape[1])
+        q_sum, entropy = moments.new_zeros(len(moments)), moments.new_zeros(())
+        for rows in _chunks(num):
             logits = features[rows] @ table.t()
             if gumbel is not None:
                 ctx.noise.append(gumbel(rows.start, rows.stop))
@@ -87,48 +103,56 @@ class _Assign(torch.autograd.Function):
             indices[rows] = noisy.max(dim=1).indices
             log_sum = logits.logsumexp(1, keepdim=True)
             q = (logits - log_sum).exp_()
-            q_codes[rows] = q @ codebook
-            spread += (q @ norms).sum()
+            torch.mm(q, moments, out=q_moments[rows])
             q_sum += q.sum(0)
-            qz_sum += q.t() @ z[rows]
             entropy += log_sum.sum() - logits.mul_(q).sum()
-        residual = z.square().sum() - 2.0 * (z * q_codes).sum() + spread
-        commitment = residual.clamp_min(0.0) / (settings.two_sigma2 * num)
-        ctx.save_for_backward(z, w, codebook, indices, q_sum, qz_sum, q_codes)
+        ctx.save_for_backward(features, table, moments, indices)
         ctx.settings = settings
-        entropy /= num
-        ctx.mark_non_differentiable(indices, entropy)
-        return codebook[indices], commitment, q_sum / num, indices, entropy
+        ctx.mark_non_differentiable(indices)
+        ctx.set_materialize_grads(False)
+        return _codes(moments)[indices], q_moments, q_sum / num, entropy / num, indices
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        d_zc, d_commitment, d_mean = grads[0], grads[1], grads[2]
-        z, w, codebook, indices, q_sum, qz_sum, q_codes = ctx.saved_tensors
-        tau, num = ctx.settings.temperature, len(z)
-        features, table = logit_features(z, w), logit_table(codebook)
-        pull = d_commitment / (ctx.settings.two_sigma2 * num)
-        # dL/dq up to a constant per token, which the softmax's backward removes.
-        d_q_code = d_mean / num + pull * codebook.square().sum(1)
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        features, table, moments, indices = ctx.saved_tensors
+        codes, settings, num = _codes(moments), ctx.settings, len(features)
+        d_zc = features.new_zeros(num, codes.shape[1]) if grads[0] is None else grads[0]
+        d_q_moments = moments.new_zeros(num, moments.shape[1]) if grads[1] is None else grads[1]
+        d_mean = moments.new_zeros(len(moments)) if grads[2] is None else grads[2] / num
+        d_entropy = None if grads[3] is None else grads[3] / num
         d_features, d_table = torch.empty_like(features), torch.zeros_like(table)
-        for chunk, start in enumerate(range(0, num, TOKENS_PER_CHUNK)):
-            rows = slice(start, min(start + TOKENS_PER_CHUNK, num))
+        d_moments = torch.zeros_like(moments)
+        for chunk, rows in enumerate(_chunks(num)):
             logits = features[rows] @ table.t()
             q = logits.softmax(1)
-            d_logits = torch.addmm(d_q_code, z[rows], codebook.t(), alpha=-2.0 * float(pull))
+            d_moments.addmm_(q.t(), d_q_moments[rows])
+            # dL/dq up to a constant per token, which the softmax's backward removes.
+            d_logits = torch.addmm(d_mean, d_q_moments[rows], moments.t())
+            if d_entropy is not None:
+                d_logits -= d_entropy * logits
             _softmax_backward_(d_logits, q)
             if ctx.noise:
                 logits += ctx.noise[chunk]
-            y = logits.div_(tau).softmax(1)
-            d_y = d_zc[rows] @ codebook.t()
-            d_logits.add_(_softmax_backward_(d_y, y), alpha=1.0 / tau)
-            d_features[rows] = d_logits @ table
-            d_table += d_logits.t() @ features[rows]
-        d_wz, d_w = d_features.chunk(2, dim=1)
-        d_z = d_wz * w + 2.0 * pull * (z - q_codes)
-        d_codebook = d_table[:, : z.shape[1]] - codebook * d_table[:, z.shape[1] :]
-        d_codebook += 2.0 * pull * (q_sum[:, None] * codebook - qz_sum)
-        d_codebook.index_add_(0, indices, d_zc)
-        return d_z, d_wz * z + d_w, d_codebook, None, None
+            y = logits.div_(settings.temperature).softmax(1)
+            if settings.dense_code_gradient:
+                _codes(d_moments).addmm_(y.t(), d_zc[rows])
+            d_y = d_zc[rows] @ codes.t()
+            d_logits.add_(_softmax_backward_(d_y, y), alpha=1.0 / settings.temperature)
+            torch.mm(d_logits, table, out=d_features[rows])
+            d_table.addmm_(d_logits.t(), features[rows])
+        if not settings.dense_code_gradient:
+            _codes(d_moments).index_add_(0, indices, d_zc)
+        return d_features, d_table, d_moments, None, None
+
+
+def _chunks(num: int) -> Iterator[slice]:
+    for start in range(0, num, TOKENS_PER_CHUNK):
+        yield slice(start, min(start + TOKENS_PER_CHUNK, num))
+
+
+def _codes(moments: Tensor) -> Tensor:
+    """(K, D): a view of μ in `_moments`."""
+    return moments[:, :-1]
 
 
 def _softmax_backward_(d_p: Tensor, p: Tensor) -> Tensor:
@@ -143,8 +167,11 @@ def assign(
     """Assign z (N, D) with precisions w (N, D) > 0 to the codebook (K, D).
 
     z_c has the value μ_j; its gradient to the logits is that of the softmax mixture, its gradient
-    to the codebook goes to row j.
+    to the codebook goes to row j, or by y to all rows.
     """
     centre = codebook.detach().mean(0)
-    z_c, *rest = _Assign.apply(z - centre, w, codebook - centre, gumbel, settings)  # type: ignore[misc]
-    return Assignment(z_c + centre, *rest)
+    codes = codebook - centre
+    features, table = logit_features(z - centre, w), logit_table(codes)
+    z_c, q_moments, *rest = _Assign.apply(features, table, _moments(codes), gumbel, settings)  # type: ignore[misc]
+    mean, square = q_moments[:, :-1], q_moments[:, -1]
+    return Assignment(z_c + centre, mean + centre, square - mean.square().sum(1), *rest)

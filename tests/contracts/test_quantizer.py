@@ -37,6 +37,8 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         SIZES,
         SIZES | {"precision": "scalar", "noise": "batch_mean"},
         SIZES | {"noise": "off", "argmax_from": 0.0, "two_sigma2": 0.5},
+        SIZES | {"regulariser": "literal", "assignment_temperature": {"start": 1.0, "end": 0.2}},
+        SIZES | {"regulariser": "zsoft", "dense_code_gradient": True},
     ],
 }
 CASES = [(method, options) for method, several in OPTIONS.items() for options in several]

@@ -46,7 +46,7 @@ REPRESENTATIVE = "gmvq"
 QUANTIZER_STATE = {
     "vq": {"codebook", "dead_codes.idle"},
     "vq_ema": {"codebook", "counts", "sums", "dead_codes.idle"},
-    "gmvq": {"codebook", "offset"},
+    "gmvq": {"codebook", "offset", "temperature"},
     "vq-affine-opt": {
         "codebook",
         "space.affine.scale",

@@ -78,6 +78,7 @@ class Mixture:
     two_sigma2: float = 1.0
     temperature: float = 1.0
     gumbel: Array | float = 0.0
+    assignment_temperature: float = 1.0
 
     @property
     def z(self) -> Array:
@@ -92,7 +93,8 @@ class Mixture:
     @property
     def logits(self) -> Array:
         difference = self.z[:, None, :] - self.codebook[None, :, :]
-        return -0.5 * (self.w[:, None, :] * difference**2).sum(2)
+        logits = -0.5 * (self.w[:, None, :] * difference**2).sum(2)
+        return logits / self.assignment_temperature
 
     @property
     def posterior(self) -> Array:

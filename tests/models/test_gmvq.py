@@ -1,93 +1,45 @@
 """GM-VQ against the formulas: forward values, each term's gradient, noise, schedules."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from models.information import entropy
-from models.quantizers import Quantized, build_quantizer, mixture_assignment
+from models.quantizers import build_quantizer, mixture_assignment
 from models.quantizers.base import to_tokens
 from models.quantizers.gmvq import (
     MAX_PRECISION,
     GaussianMixtureQuantizer,
 )
 from models.quantizers.mixture_assignment import AssignmentSettings, assign
-from models.randomness import GUMBEL_STREAM, NORMAL_STREAM, Noise, Progress
+from models.randomness import Noise, Progress
 from tests.models import oracle
-from tests.models.oracle import Array, Mixture, numeric_gradient
+from tests.models.mixtures import (
+    NUM_STEPS,
+    TOKENS,
+    D,
+    K,
+    Loss,
+    assert_close,
+    assert_gradients,
+    build,
+    divergence,
+    epsilon_of,
+    formula,
+    gradients,
+    gumbel_of,
+    noise_gradients,
+    numeric_gradients,
+    progress,
+    pulled,
+    random_head,
+    straight_through_gradients,
+)
 
-K, D, SAMPLES, SIDE, NUM_STEPS = 5, 3, 3, 2, 10
-TOKENS = SAMPLES * SIDE * SIDE
 PRECISIONS = ("per_dimension", "scalar")
-
-Loss = Callable[[Quantized], Tensor]
-
-
-def build(**options: Any) -> GaussianMixtureQuantizer:
-    torch.manual_seed(0)
-    quantizer = GaussianMixtureQuantizer(K, D, **options).double()
-    nn.init.normal_(quantizer.codebook, mean=2.0)
-    return quantizer
-
-
-def random_head(quantizer: GaussianMixtureQuantizer) -> Tensor:
-    generator = torch.Generator().manual_seed(1)
-    shape = (SAMPLES, quantizer.head_channels, SIDE, SIDE)
-    head = torch.randn(shape, dtype=torch.double, generator=generator)
-    head[:, :D] += 2.0
-    return head.requires_grad_()
-
-
-def progress(step: int = 3, seed: int = 7) -> Progress:
-    return Progress(step, NUM_STEPS, Noise(seed, step, torch.tensor([4, 11, 2])))
-
-
-def formula(quantizer: GaussianMixtureQuantizer, head: Tensor, gumbel: Array | float) -> Mixture:
-    return Mixture(
-        heads=to_tokens(head.detach()).numpy(),
-        codebook=quantizer.codebook.detach().numpy(),
-        offset=float(quantizer.offset),
-        two_sigma2=quantizer.two_sigma2,
-        gumbel=gumbel,
-    )
-
-
-def gumbel_of(given: Progress) -> Array:
-    per_sample = SIDE * SIDE * K
-    return given.noise.gumbel(GUMBEL_STREAM, per_sample).reshape(-1, K).double().numpy()
-
-
-def epsilon_of(given: Progress) -> Array:
-    per_sample = SIDE * SIDE * D
-    return given.noise.normal(NORMAL_STREAM, per_sample).reshape(-1, D).double().numpy()
-
-
-def gradients(quantizer: GaussianMixtureQuantizer, head: Tensor, loss: Tensor) -> tuple[Array, ...]:
-    of_head, of_codes = torch.autograd.grad(loss, (head, quantizer.codebook))
-    return to_tokens(of_head).numpy(), of_codes.numpy()
-
-
-def numeric_gradients(mixture: Mixture, f: Callable[[Mixture], float]) -> tuple[Array, Array]:
-    return (
-        numeric_gradient(lambda heads: f(replace(mixture, heads=heads)), mixture.heads),
-        numeric_gradient(lambda codes: f(replace(mixture, codebook=codes)), mixture.codebook),
-    )
-
-
-def assert_close(got: Any, expected: Any, rtol: float = 1e-9) -> None:
-    np.testing.assert_allclose(got, expected, rtol=rtol, atol=rtol / 10)
-
-
-def assert_gradients(got: tuple[Array, ...], expected: tuple[Array, ...]) -> None:
-    for ours, theirs in zip(got, expected, strict=True):
-        assert np.abs(theirs).max() > 1e-3
-        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -132,27 +84,6 @@ def test_a_terms_gradient_is_that_of_its_formula(term: str, precision: str) -> N
     assert_gradients(gradients(quantizer, head, loss), expected)
 
 
-def straight_through_gradients(mixture: Mixture, pull: Array) -> tuple[Array, Array]:
-    """Of <pull, z_c>: through y @ sg M to the logits, and to the chosen row of M."""
-    fixed = mixture.codebook
-    of_head, of_codes = numeric_gradients(
-        mixture, lambda m: float((pull * m.relaxed_codes(fixed)).sum())
-    )
-    np.add.at(of_codes, mixture.indices, pull)
-    return of_head, of_codes
-
-
-def divergence(result: Quantized) -> Tensor:
-    """KL(q̄ || uniform) in nats."""
-    return math.log(K) - entropy(result.posterior.mean)
-
-
-def pulled(z_q: Tensor) -> tuple[Tensor, Array]:
-    """<pull, z_q> for a fixed random pull, and the pull as (N, D)."""
-    pull = torch.randn(z_q.shape, generator=torch.Generator().manual_seed(2)).double()
-    return (pull * z_q).sum(), to_tokens(pull).numpy()
-
-
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("step", [0, 3, 6])
 def test_the_straight_through_gradient_is_that_of_the_softmax_mixture(
@@ -181,18 +112,6 @@ def test_gradients_of_all_outputs_together_are_the_sum() -> None:
     together = gradients(quantizer, head, torch.stack([part(result) for part in parts]).sum())
     for whole, *pieces in zip(together, *apart, strict=True):
         assert_close(whole, sum(pieces))
-
-
-def noise_gradients(mixture: Mixture, pull: Array, epsilon: Array, kind: str) -> tuple[Array, ...]:
-    """Of <pull, σ ε>, the tokens held fixed."""
-    chosen = mixture.indices
-
-    def value(m: Mixture) -> float:
-        variances = m.variances(chosen)
-        variances = variances if kind == "token" else variances.mean()
-        return float((pull * np.sqrt(variances + 1e-8) * epsilon).sum())
-
-    return numeric_gradients(mixture, value)
 
 
 @pytest.mark.parametrize("two_sigma2", [1.0, 4.0])
@@ -350,11 +269,11 @@ def everything(chunk: int, num: int, monkeypatch: pytest.MonkeyPatch) -> list[Te
     z, w, codes = (torch.randn(rows, D).double() for rows in (num, num, K))
     z, w, codes = inputs = z.requires_grad_(), w.abs().requires_grad_(), codes.requires_grad_()
     gumbel = torch.from_numpy(np.random.default_rng(0).gumbel(size=(num, K)))
-    given = AssignmentSettings(temperature=0.7, two_sigma2=1.3)
+    given = AssignmentSettings(temperature=0.7)
     result = assign(z, w, codes, lambda start, stop: gumbel[start:stop], given)
     weights = torch.linspace(-1, 1, K).double()
-    loss = (result.z_c * z.detach().cos()).sum() + 2 * result.commitment
-    loss = loss + (weights * result.posterior_mean).sum()
+    loss = (result.z_c * z.detach().cos()).sum() + 2 * result.distances(z).mean()
+    loss = loss + (weights * result.posterior_mean).sum() - 0.3 * result.entropy
     return [*result, *torch.autograd.grad(loss, inputs)]
 
 

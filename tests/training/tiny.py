@@ -17,7 +17,7 @@ from training.settings import RunSettings, settings_from
 OPTIONS: dict[str, dict[str, Any]] = {
     "vq": {"replace_after": 2},
     "vq_ema": {"replace_after": 2, "decay": 0.9},
-    "gmvq": {"noise": "token"},
+    "gmvq": {"noise": "token", "assignment_temperature": {"start": 1.0, "end": 0.5}},
 }
 """Options with which each quantizer has all the state and all the noise that it can have."""
 
