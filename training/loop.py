@@ -106,6 +106,10 @@ class Trainer:
         batches = map(self._pixels, self._batches(steps, num_workers=0))
         return self.average.averaged(self.model, batches)
 
+    @property
+    def _starts_codes(self) -> bool:
+        return self.settings.start is None and self.settings.schedule.kmeans_vectors > 0
+
     def save(self) -> None:
         """Write the checkpoint."""
         if self.fabric.is_global_zero:
@@ -145,7 +149,7 @@ class Trainer:
         """Do the next step, and what is due after it."""
         step, schedule = self.state.step, self.settings.schedule
         started = time.perf_counter()
-        if step == self.kmeans_step and self.settings.start is None:
+        if step == self.kmeans_step and self._starts_codes:
             self._initialise_quantizer()
         loss, statistics = self._step(step, next(batches))
         self.state.step = step + 1

@@ -91,6 +91,7 @@ class ScheduleSettings(_Table):
     batch_size: of all processes together.
     precision: of the convolutions, by Fabric's name; 64-true computes everything in float64.
     device: "auto" takes a GPU where there is one. compile: encoder and decoder by torch.compile.
+    kmeans_vectors: how many vectors k-means starts the codebook from; 0 leaves it as it was drawn.
     kmeans_after: share of training, before the codebook's start, in which the decoder reads z_e.
     average: decay of the weights' moving average, which is what the run ends with; 0 is none.
     """
@@ -102,7 +103,7 @@ class ScheduleSettings(_Table):
     compile: bool = False
     checkpoint_every: int = Field(default=200, ge=1)
     validate_every: int = Field(default=1400, ge=1)
-    kmeans_vectors: int = Field(default=20_480, ge=1)
+    kmeans_vectors: int = Field(default=20_480, ge=0)
     kmeans_after: float = Field(default=0.0, ge=0, lt=1)
     average: float = Field(default=0.0, ge=0, lt=1)
 

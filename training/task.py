@@ -18,6 +18,7 @@ class Task(nn.Module):
         super().__init__()
         self.model = Autoencoder(settings.model)
         self.objective = build_objective(settings.objective.name, settings.objective.options)
+        self.objective.prepare(self.model.quantizer)
 
         self._frozen: Sequence[str] = ()
 

@@ -33,7 +33,8 @@ class MixtureNoise:
         """z_c + σ ε (N, D), σ² that of the chosen codes (N, D)."""
         if self.kind == "off":
             return z_c
-        epsilon = noise.normal(NORMAL_STREAM, z_hat.numel() // noise.num_samples).view_as(z_hat)
+        drawn = noise.normal(NORMAL_STREAM, z_hat.numel() // noise.num_samples)
+        epsilon = drawn.view_as(z_hat).to(z_hat)
         return z_c + (self._drawn_variance(z_hat, codes) + SMALLEST_VARIANCE).sqrt() * epsilon
 
     def component_entropy(

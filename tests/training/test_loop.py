@@ -56,6 +56,17 @@ def test_every_part_of_the_model_learns(case: str, made_images: Path, tmp_path: 
     assert same <= {"quantizer.dead_codes.idle"}
 
 
+def test_no_k_means_vectors_leave_the_codebook_as_it_was_drawn(
+    made_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tiny_settings("gmvq", made_images, {"schedule.kmeans_vectors": 0})
+    trainer = trainer_of(settings, tmp_path)
+    drawn = trainer.model.quantizer.code_table().clone()
+    monkeypatch.setattr(trainer, "_timed_step", lambda *_: None)
+    trainer.run()
+    assert torch.equal(trainer.model.quantizer.code_table(), drawn)
+
+
 @pytest.mark.parametrize("method", QUANTIZERS)
 def test_the_codes_start_as_k_means_of_the_first_heads(
     method: str, made_images: Path, tmp_path: Path

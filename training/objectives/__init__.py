@@ -6,9 +6,15 @@ from collections.abc import Callable, Mapping
 from models.ramp import RampLike
 from training.objectives.albo import Albo
 from training.objectives.base import Loss, Objective
+from training.objectives.bottleneck import Vdib, Vib
 from training.objectives.vqvae import VqVae
 
-OBJECTIVES: dict[str, Callable[..., Objective]] = {"vqvae": VqVae, "albo": Albo}
+OBJECTIVES: dict[str, Callable[..., Objective]] = {
+    "vqvae": VqVae,
+    "albo": Albo,
+    "vib": Vib,
+    "vdib": Vdib,
+}
 
 
 def build_objective(name: str, options: Mapping[str, RampLike | str | bool]) -> Objective:

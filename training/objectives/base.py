@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from models import Reconstruction
 from models.information import entropy
-from models.quantizers import Quantized
+from models.quantizers import Quantized, Quantizer
 from models.quantizers.base import full_precision
 from models.ramp import Ramp, RampLike, as_ramp
 
@@ -23,8 +23,8 @@ class Objective(nn.Module):
     """distortion + Σ weight · term - usage_pressure · H(q̄).
 
     A subclass states `weights`, by the names of the quantizer's terms, and may replace `distortion`
-    or add to `rate`. Every weight is a `Ramp` over training. It may own parameters and buffers,
-    which are trained and checkpointed with the model.
+    or add `terms` of its own. Every weight is a `Ramp` over training. It may own parameters and
+    buffers, which are trained and checkpointed with the model.
 
     usage_pressure u: nats of H(q̄), the entropy of the batch's mean posterior, are worth u each.
     u > 0 spreads usage over the codes (GM-VQ's γβ), u < 0 concentrates it (entropy-constrained VQ).
@@ -34,9 +34,16 @@ class Objective(nn.Module):
         super().__init__()
         self.usage_pressure = as_ramp(usage_pressure, "usage_pressure")
 
+    def prepare(self, quantizer: Quantizer) -> None:
+        """Called once, before training: the place for parameters sized by the codebook."""
+
     def weights(self, quantized: Quantized) -> Mapping[str, Ramp]:
-        """The weight of each of the quantizer's terms that counts."""
+        """The weight of each of the terms that counts."""
         raise NotImplementedError
+
+    def terms(self, quantized: Quantized) -> dict[str, Tensor]:
+        """Named scalars that may have a weight: the quantizer's, and a subclass's own."""
+        return quantized.terms
 
     def distortion(self, pixels: Tensor, x_hat: Tensor) -> Tensor:
         """The reconstruction's part of the loss: the mean squared error on [0, 1]."""
@@ -51,11 +58,12 @@ class Objective(nn.Module):
         x_hat, quantized = reconstruction
         distortion = self.distortion(pixels, x_hat)
         total = distortion
+        terms = self.terms(quantized)
         for name, weight in self.weights(quantized).items():
-            if name not in quantized.terms:
-                has = ", ".join(quantized.terms) or "none"
+            if name not in terms:
+                has = ", ".join(terms) or "none"
                 raise ValueError(f"the quantizer has no term {name!r}; it has {has}")
-            total = total + weight.at(fraction) * quantized.terms[name]
+            total = total + weight.at(fraction) * terms[name]
         usage_entropy = entropy(quantized.posterior.mean).mean()
         pressure = self.usage_pressure.at(fraction)
         if pressure != 0.0:
@@ -65,7 +73,7 @@ class Objective(nn.Module):
             "mse": (full_precision(x_hat.detach()) - pixels).square().mean(),
             "usage_entropy": usage_entropy,
             "posterior_entropy": quantized.posterior.entropy,
-            **quantized.terms,
+            **terms,
         }
         return Loss(total, {name: part.detach() for name, part in parts.items()})
 
