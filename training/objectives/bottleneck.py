@@ -23,6 +23,8 @@ class _Bottleneck(VqVae):
     `ema_decay` (0.99), which carries no gradient; "aggregate", r = q̄ itself, with gradient. An
     objective with a prior of its own has to see the quantizer once (`prepare`).
     commitment, codebook: the weights of the terms of these names, where the quantizer has them.
+    They stand in for the gradient that argmin lacks; neither principle contains them, and the β of
+    the paper's equation 24 is `commitment`, not `beta`.
 
     Where the assignment is hard, H(q(c|x)) is 0 and both rates are CE(q̄, r): a constant under the
     uniform prior, which makes them VQ-VAE, and otherwise without gradient to the model.
@@ -111,8 +113,8 @@ class Vib(_Bottleneck):
     """VQ-VAE's loss + beta · mean_n KL(q(c|x_n) || r) (Wu and Flierl 2018, equations 18 and 26).
 
     The rate is I(X; Z) + KL(q̄ || r), I(X; Z) itself under the prior "aggregate"; at most log K
-    under the uniform one, where it rewards the entropy of single tokens. The paper's equations 15
-    and 18 leave the mean over samples out.
+    under the uniform one, where it rewards the entropy of single tokens. Raising H(q(c|x))
+    lowers the rate and with it what tokens say of x. Equation 15 leaves out the mean over n.
     """
 
     deterministic = False
