@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 from torch import Tensor, nn
 
+from training.results import commit, hardware
+
 ACTIONS, HIDDEN = 10, (50, 5)
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 ESTIMATORS, GUMBEL_TEMPERATURES = ("soft", "hard"), (0.5, 1.0)
@@ -137,6 +139,8 @@ def experiment(scale: Scale) -> dict[str, Any]:
         )
     ]
     return {
+        "commit": commit(),
+        "hardware": hardware(),
         "networks": scale.networks,
         "temperatures": scale.temperatures,
         "samples": scale.samples,
@@ -184,6 +188,7 @@ Over these kinds of network and estimator the mean ρ of the absolute bias is
 {PAPERS_SAMPLES} samples the noise of their mean counts as bias; with {result["samples"]:,} its part
 is subtracted.
 
+Commit `{result["commit"]}`, seeds 0 to {result["networks"] - 1}, {result["hardware"]}.
 `python -m examples.gradient_bias` makes these figures and the picture.
 
 ![Bias against entropy](gradient-bias.png)
