@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from models.collectives import global_sum
 from models.quantizers.base import (
     ParameterState,
     Quantized,
@@ -12,6 +11,7 @@ from models.quantizers.base import (
     usage_histogram,
 )
 from models.quantizers.code_space import CodeSpace
+from models.quantizers.moving_average import Averages
 from models.quantizers.nearest_code import NearestCode
 from models.randomness import Progress
 
@@ -67,18 +67,14 @@ class EmaVectorQuantizer(NearestCode):
         self, quantized: Quantized, progress: Progress, optimiser_state: ParameterState
     ) -> None:
         z_e, indices = to_tokens(quantized.z_e), quantized.indices.reshape(-1)
-        counts = global_sum(usage_histogram(indices, self.codebook_size).to(self.counts))
+        counts = usage_histogram(indices, self.codebook_size).to(self.counts)
         sums = torch.zeros_like(self.sums).index_add_(0, indices, z_e.to(self.sums))
-        self.counts.lerp_(counts, 1.0 - self.decay)
-        self.sums.lerp_(global_sum(sums), 1.0 - self.decay)
+        averages = Averages(self.counts, self.sums)
+        batch = Averages(counts, sums).of_all_processes()
+        averages.move_(batch, self.decay)
         if self.dead_codes is not None:
-            dead, vectors = self.dead_codes(counts, z_e, progress)
+            dead, vectors = self.dead_codes(batch.counts, z_e, progress)
             # Count and sum are set with the code, else the next update would undo the replacement.
             self.counts[dead] = 1.0
             self.sums[dead] = self.space.raw(vectors).to(self.sums)
-        self.codebook.copy_(self.sums / self._smoothed_counts()[:, None])
-
-    def _smoothed_counts(self, epsilon: float = 1e-5) -> Tensor:
-        """Laplace smoothing, so that a code that was never chosen divides by no zero."""
-        total = self.counts.sum()
-        return (self.counts + epsilon) / (total + self.codebook_size * epsilon) * total
+        self.codebook.copy_(averages.codes())
