@@ -7,8 +7,21 @@ from typing import Any
 
 from training.pictures import SHOWN, cell
 
-METHODS = {"gmvq": "GM-VQ", "vq": "VQ-VAE", "vq_ema": "VQ-VAE, moving averages"}
-SOURCES = {"gmvq": "arXiv 2410.10180", "vq": "van den Oord et al. 2017"}
+METHODS = {
+    "gmvq": "GM-VQ",
+    "vq": "VQ-VAE",
+    "vq_ema": "VQ-VAE, moving averages",
+    "sqvae": "SQ-VAE",
+    "gumbel": "Gumbel-VQVAE",
+    "em": "EM soft VQ-VAE",
+}
+SOURCES = {
+    "gmvq": "arXiv 2410.10180",
+    "vq": "van den Oord et al. 2017",
+    "sqvae": "Takida et al. 2022",
+    "gumbel": "Esser et al. 2021",
+    "em": "Roy et al. 2018",
+}
 COLUMNS = (
     "mse",
     "psnr",

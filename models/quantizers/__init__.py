@@ -5,7 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from models.quantizers.base import Posterior, Quantized, Quantizer
+from models.quantizers.em import EmQuantizer
 from models.quantizers.gmvq import GaussianMixtureQuantizer
+from models.quantizers.gumbel import GumbelQuantizer
+from models.quantizers.sqvae import StochasticQuantizer
 from models.quantizers.vq import VectorQuantizer
 from models.quantizers.vq_ema import EmaVectorQuantizer
 
@@ -13,6 +16,9 @@ QUANTIZERS: dict[str, Callable[..., Quantizer]] = {
     "vq": VectorQuantizer,
     "vq_ema": EmaVectorQuantizer,
     "gmvq": GaussianMixtureQuantizer,
+    "sqvae": StochasticQuantizer,
+    "gumbel": GumbelQuantizer,
+    "em": EmQuantizer,
 }
 
 

@@ -40,6 +40,14 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         SIZES | {"regulariser": "literal", "assignment_temperature": {"start": 1.0, "end": 0.2}},
         SIZES | {"regulariser": "zsoft", "dense_code_gradient": True},
     ],
+    "sqvae": [
+        SIZES,
+        SIZES | {"kind": "II", "initial_log_variance": -1.0},
+        SIZES | {"kind": "III", "initial_log_variance": -2.0, "gumbel_temperature": 0.5},
+        SIZES | {"kind": "IV", "initial_log_variance": -3.0},
+    ],
+    "gumbel": [SIZES, SIZES | {"hard": False, "gumbel_temperature": 0.5}],
+    "em": [SIZES, SIZES | {"num_samples": 0, "assignment_temperature": 0.7, "decay": 0.8}],
 }
 CASES = [(method, options) for method, several in OPTIONS.items() for options in several]
 
@@ -85,6 +93,11 @@ def code_tensor(quantizer: Quantizer) -> Tensor | None:
 
 def has_scores(quantizer: Quantizer) -> bool:
     return type(quantizer).scores is not Quantizer.scores
+
+
+def compares_vectors(quantizer: Quantizer) -> bool:
+    """Whether tokens are found by comparing the head with codes; Gumbel's head has the scores."""
+    return quantizer.head_channels != quantizer.codebook_size
 
 
 def assert_equal(first: Quantized, second: Quantized) -> None:
@@ -258,7 +271,7 @@ def test_margins_follow_from_the_scores(make: Make) -> None:
 
 
 def test_scores_have_no_part_that_all_codes_share(make: Make) -> None:
-    """Moving vectors and codes together leaves them, and with them every margin."""
+    """Moving vectors and codes together, or all logits, leaves them and with them every margin."""
     quantizer = make().eval()
     codes = code_tensor(quantizer)
     if not has_scores(quantizer) or codes is None:
@@ -267,8 +280,8 @@ def test_scores_have_no_part_that_all_codes_share(make: Make) -> None:
     before = quantizer.scores(head)
     with torch.no_grad():
         codes += 8.0
-        head[:, :D] += 8.0
-    if not torch.equal(quantizer.code_table(), codes):
+        head[:, : D if compares_vectors(quantizer) else K] += 8.0
+    if compares_vectors(quantizer) and not torch.equal(quantizer.code_table(), codes):
         return
     torch.testing.assert_close(quantizer.scores(head), before, rtol=1e-4, atol=1e-4)
 
@@ -309,9 +322,12 @@ def test_of_equal_codes_the_first_is_taken(make: Make) -> None:
     codes = code_tensor(quantizer)
     if codes is None:
         return
-    with torch.no_grad():
-        codes[K // 2 :] = codes[: K // 2]
     head = heads_for(quantizer, samples=40)
+    with torch.no_grad():
+        if compares_vectors(quantizer):
+            codes[K // 2 :] = codes[: K // 2]
+        else:
+            head[:, K // 2 :] = head[:, : K // 2]
     tokens = quantizer.indices(head)
     assert tokens.max() < K // 2
     assert torch.equal(tokens, quantizer(head, None).indices)
@@ -370,6 +386,8 @@ def error_of(quantizer: Quantizer, heads: Tensor) -> float:
 
 def test_initialise_is_deterministic_and_fits_the_heads(make: Make) -> None:
     first, second = make(seed=0), make(seed=1)
+    if not compares_vectors(first):
+        return
     generator = torch.Generator().manual_seed(2)
     heads = torch.randn(400, first.head_channels, generator=generator) * 3.0 - 1.0
     before = error_of(first, heads)

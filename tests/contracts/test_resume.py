@@ -47,6 +47,9 @@ QUANTIZER_STATE = {
     "vq": {"codebook", "dead_codes.idle"},
     "vq_ema": {"codebook", "counts", "sums", "dead_codes.idle"},
     "gmvq": {"codebook", "offset", "temperature"},
+    "sqvae": {"codebook", "log_variance"},
+    "gumbel": {"codebook"},
+    "em": {"codebook", "counts", "sums", "temperature"},
     "vq-affine-opt": {
         "codebook",
         "space.affine.scale",

@@ -38,9 +38,11 @@ def losses_of(trainer: Trainer) -> list[float]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_error_falls_on_real_images(case: str, real_images: Path, tmp_path: Path) -> None:
-    settings = tiny_settings(case, real_images, {"data.image_size": 32, "schedule.epochs": 3})
-    errors = losses_of(trainer_of(settings, tmp_path))
-    assert len(errors) == 36
+    """Gumbel's tokens are random at first, so that its decoder takes longer to use them."""
+    epochs = {"gumbel": 6}.get(case, 3)
+    changes = {"data.image_size": 32, "schedule.epochs": epochs}
+    errors = losses_of(trainer_of(tiny_settings(case, real_images, changes), tmp_path))
+    assert len(errors) == 12 * epochs
     assert np.mean(errors[-5:]) < 0.7 * np.mean(errors[:3])
 
 
@@ -60,14 +62,13 @@ def test_no_k_means_vectors_leave_the_codebook_as_it_was_drawn(
     made_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = tiny_settings("gmvq", made_images, {"schedule.kmeans_vectors": 0})
-    trainer = trainer_of(settings, tmp_path)
-    drawn = trainer.model.quantizer.code_table().clone()
-    monkeypatch.setattr(trainer, "_timed_step", lambda *_: None)
+    trainer, calls = trainer_of(settings, tmp_path), list[int]()
+    monkeypatch.setattr(trainer.model.quantizer, "initialise", lambda *_: calls.append(1))
     trainer.run()
-    assert torch.equal(trainer.model.quantizer.code_table(), drawn)
+    assert calls == []
 
 
-@pytest.mark.parametrize("method", QUANTIZERS)
+@pytest.mark.parametrize("method", [method for method in QUANTIZERS if method != "gumbel"])
 def test_the_codes_start_as_k_means_of_the_first_heads(
     method: str, made_images: Path, tmp_path: Path
 ) -> None:

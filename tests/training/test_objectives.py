@@ -39,6 +39,7 @@ def loss_of(
 
 
 VQ_TERMS, ALBO_TERMS = {"codebook": 2.0, "commitment": 4.0}, {"commitment": 4.0}
+SOFT_TERMS = {"discrete": 3.0, "continuous": 5.0, "divergence": 7.0}
 
 
 @pytest.mark.parametrize(
@@ -146,4 +147,4 @@ def test_an_unknown_option_is_named(name: str, option: str) -> None:
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_has_defaults(name: str) -> None:
-    assert math.isfinite(float(loss_of(name, {}, 0.0, **VQ_TERMS).total.detach()))
+    assert math.isfinite(float(loss_of(name, {}, 0.0, **VQ_TERMS, **SOFT_TERMS).total.detach()))

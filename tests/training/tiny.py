@@ -18,6 +18,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "vq": {"replace_after": 2},
     "vq_ema": {"replace_after": 2, "decay": 0.9},
     "gmvq": {"noise": "token", "assignment_temperature": {"start": 1.0, "end": 0.5}},
+    "sqvae": {"kind": "IV", "initial_log_variance": -4.0},
+    "gumbel": {},
+    "em": {"decay": 0.9, "assignment_temperature": {"start": 0.1, "end": 0.01}},
 }
 """Options with which each quantizer has all the state and all the noise that it can have."""
 
@@ -35,7 +38,14 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 CASES = {method: (method, options) for method, options in OPTIONS.items()} | VARIANTS
 """Whatever tests call by name: each method as `OPTIONS` has it, and the variants."""
 
-OBJECTIVES = {"vq": "vqvae", "vq_ema": "vqvae", "gmvq": "albo"}
+OBJECTIVES = {
+    "vq": "vqvae",
+    "vq_ema": "vqvae",
+    "gmvq": "albo",
+    "sqvae": "sqvae",
+    "gumbel": "gumbel",
+    "em": "vqvae",
+}
 
 
 def smooth_images(count: int, side: int = 16, seed: int = 0) -> NDArray[np.uint8]:

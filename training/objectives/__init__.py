@@ -7,6 +7,8 @@ from models.ramp import RampLike
 from training.objectives.albo import Albo
 from training.objectives.base import Loss, Objective
 from training.objectives.bottleneck import Vdib, Vib
+from training.objectives.gumbel import GumbelVqVae
+from training.objectives.sqvae import SqVae
 from training.objectives.vqvae import VqVae
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
@@ -14,6 +16,8 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "albo": Albo,
     "vib": Vib,
     "vdib": Vdib,
+    "sqvae": SqVae,
+    "gumbel": GumbelVqVae,
 }
 
 

@@ -1,0 +1,24 @@
+"""The objective of Gumbel-VQVAE."""
+
+from collections.abc import Mapping
+
+from models.quantizers import Quantized
+from models.ramp import Ramp, RampLike, as_ramp
+from training.objectives.base import Objective
+
+DIVERGENCE: RampLike = {"start": 0.0, "end": 5e-4, "until": 0.1}
+
+
+class GumbelVqVae(Objective):
+    """Mean squared error + divergence · mean_n KL(q(c|x_n) || uniform).
+
+    The weight is that of the public code (Karpathy 2021): 0 to 5e-4, here in the first tenth of
+    training.
+    """
+
+    def __init__(self, divergence: RampLike = DIVERGENCE, usage_pressure: RampLike = 0.0) -> None:
+        super().__init__(usage_pressure)
+        self.divergence = as_ramp(divergence, "divergence")
+
+    def weights(self, quantized: Quantized) -> Mapping[str, Ramp]:
+        return {"divergence": self.divergence}
