@@ -33,7 +33,8 @@ def evaluate_model(
     """
     modes, weight = [m.training for m in model.modules()], next(model.parameters())
     model.eval()
-    errors, usage = Reconstructions(), Usage(model.quantizer.codebook_size)
+    quantizer = model.quantizer
+    errors, usage = Reconstructions(), Usage(quantizer.codebook_size, quantizer.depth)
     for batch in progressed(whole_batches(images, BATCH), -(-len(images) // BATCH)):
         pixels = to_pixels(torch.from_numpy(batch).to(weight.device), weight.dtype)
         with alone(), exact_float32():
@@ -53,10 +54,14 @@ def evaluate_model(
 
 
 def evaluate_engine(
-    engine: Engine, codebook_size: int, images: Part, progressed: Progressed = _plain
+    engine: Engine,
+    codebook_size: int,
+    images: Part,
+    progressed: Progressed = _plain,
+    depth: int = 1,
 ) -> dict[str, float]:
     """The same figures of exported graphs, from their uint8 pixels."""
-    errors, usage = Reconstructions(), Usage(codebook_size)
+    errors, usage = Reconstructions(), Usage(codebook_size, depth)
     for batch in progressed(whole_batches(images, BATCH), -(-len(images) // BATCH)):
         tokens = engine.encode(batch).tokens
         errors.add(_unit(batch), _unit(engine.decode(tokens)))

@@ -164,7 +164,13 @@ def _test_figures(
     draft: Manifest, model: Autoencoder, engine: Engine, test: Part
 ) -> dict[str, float]:
     """Figures of the exported graphs; what needs the posterior is PyTorch's."""
-    hard = evaluate_engine(engine, draft.codebook_size, test, lambda i, n: with_bar("graphs", i, n))
+    hard = evaluate_engine(
+        engine,
+        draft.codebook_size,
+        test,
+        lambda i, n: with_bar("graphs", i, n),
+        depth=draft.depth,
+    )
     soft = evaluate_model(model, test, lambda i, n: with_bar("posterior", i, n))
     return {**hard, **{name: soft[name] for name in SOFT_FIGURES}}
 

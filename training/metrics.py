@@ -67,43 +67,61 @@ class Reconstructions:
 
 @dataclass
 class Usage:
-    """How the codes are used, pooled over everything added: hard by tokens, soft by posteriors."""
+    """How the codes are used, pooled over everything added: hard by tokens, soft by posteriors.
+
+    With depth > 1 each level has counts (K,) of its own, for a code of one level is none of
+    another's. The tokens of a cell, each coded by its level's frequencies, cost Σ_d H_d nats:
+    the mean of the levels' entropies is what a token costs, and its exponential the perplexity,
+    in [1, K] and the geometric mean of the levels'. It counts nothing twice, and
+    depth · log2(perplexity) are the bits of a cell. (That the levels of a cell depend on each other
+    would save more; it takes a model of their joint frequencies.)
+    """
 
     codebook_size: int
+    depth: int = 1
     counts: NDArray[np.int64] = field(init=False)
     posterior: NDArray[np.float64] = field(init=False)
     posterior_entropy: float = 0.0
     soft_tokens: int = 0
 
     def __post_init__(self) -> None:
-        self.counts = np.zeros(self.codebook_size, np.int64)
-        self.posterior = np.zeros(self.codebook_size, np.float64)
+        self.counts = np.zeros((self.depth, self.codebook_size), np.int64)
+        self.posterior = np.zeros((self.depth, self.codebook_size), np.float64)
 
     def add(self, indices: NDArray[np.integer]) -> None:
-        """Add tokens of any shape."""
-        self.counts += np.bincount(indices.reshape(-1), minlength=self.codebook_size)
+        """Add tokens of any shape, with depth > 1 the levels on the last axis."""
+        for level, tokens in enumerate(indices.reshape(-1, self.depth).T):
+            self.counts[level] += np.bincount(tokens, minlength=self.codebook_size)
 
     def add_soft(self, posterior_mean: Floats, mean_entropy: float, num_tokens: int) -> None:
-        """Add a batch's q̄ (K,) and mean H(q(c|x)) in nats over num_tokens tokens."""
-        self.posterior += posterior_mean.astype(np.float64) * num_tokens
+        """Add a batch's q̄ (K,), or (depth, K), and mean H(q(c|x)) in nats over num_tokens."""
+        means = posterior_mean.astype(np.float64).reshape(self.posterior.shape)
+        self.posterior += means * num_tokens
         self.posterior_entropy += mean_entropy * num_tokens
         self.soft_tokens += num_tokens
 
     def summary(self) -> dict[str, float]:
-        """perplexity = exp H of the pooled tokens; entropies in nats.
+        """perplexity = exp H of the pooled tokens, H a mean over levels; entropies in nats a token.
 
-        mutual_information I(X; Z) = H(q̄) - H(q(c|x)).
+        bits_per_cell: depth · H / ln 2. used_codes: of all levels, at most depth · K. num_tokens:
+        of all levels. mutual_information I(X; Z) = H(q̄) - H(q(c|x)).
         """
-        total = int(self.counts.sum())
+        hard = _mean_entropy(self.counts)
         result = {
-            "perplexity": math.exp(entropy(self.counts / total)),
+            "perplexity": math.exp(hard),
+            "bits_per_cell": self.depth * hard / math.log(2.0),
             "used_codes": int((self.counts > 0).sum()),
-            "num_tokens": total,
+            "num_tokens": int(self.counts.sum()),
         }
         if self.soft_tokens:
-            marginal = entropy(self.posterior / self.posterior.sum())
+            marginal = _mean_entropy(self.posterior)
             conditional = self.posterior_entropy / self.soft_tokens
             result["soft_perplexity"] = math.exp(marginal)
             result["posterior_entropy"] = conditional
             result["mutual_information"] = marginal - conditional
         return result
+
+
+def _mean_entropy(weights: NDArray[Any]) -> float:
+    """H in nats of each row of (depth, K) weights, averaged over rows."""
+    return float(np.mean([entropy(row / row.sum()) for row in weights]))

@@ -88,8 +88,10 @@ def evaluate_folder(folder: Path, split: str, data: str | None = None) -> dict[s
         raise SettingsError(f"the data of {folder} have no {split} images")
     if is_bundle:
         bundle = Bundle.open(folder)
-        engine = open_engine(bundle, "cpu")
-        return evaluate_engine(engine, bundle.manifest.codebook_size, images, _bar(split))
+        engine, manifest = open_engine(bundle, "cpu"), bundle.manifest
+        return evaluate_engine(
+            engine, manifest.codebook_size, images, _bar(split), depth=manifest.depth
+        )
     figures = evaluate_model(load_run(folder)[1], images, _bar(split))
     result = read_result(folder)
     result["metrics"][split] = figures

@@ -157,4 +157,76 @@ def test_mutual_information_is_that_of_the_joint_table() -> None:
 def test_hard_tokens_alone_have_no_soft_figures() -> None:
     usage = Usage(4)
     usage.add(np.arange(4))
-    assert set(usage.summary()) == {"perplexity", "used_codes", "num_tokens"}
+    assert set(usage.summary()) == {"perplexity", "bits_per_cell", "used_codes", "num_tokens"}
+
+
+def levels_of_tokens(seed: int = 0) -> np.ndarray:
+    """(200, 3, 4, 2) tokens of 16 codes, the first level almost uniform, the second skewed."""
+    rng = np.random.default_rng(seed)
+    skewed = rng.geometric(0.4, size=(200, 3, 4)).clip(1, 16) - 1
+    return np.stack([rng.integers(0, 16, size=(200, 3, 4)), skewed], axis=-1)
+
+
+def entropy_of(tokens: np.ndarray) -> float:
+    return float(scipy.stats.entropy(np.bincount(tokens.reshape(-1))))
+
+
+def test_perplexity_of_depth_is_the_geometric_mean_of_the_levels() -> None:
+    tokens = levels_of_tokens()
+    usage = Usage(16, depth=2)
+    for part in np.split(tokens, [50, 60]):
+        usage.add(part)
+    levels = [math.exp(entropy_of(tokens[..., level])) for level in range(2)]
+    summary = usage.summary()
+    assert summary["perplexity"] == pytest.approx(math.sqrt(levels[0] * levels[1]))
+    assert summary["num_tokens"] == tokens.size
+    assert summary["used_codes"] == sum(len(np.unique(tokens[..., level])) for level in range(2))
+
+
+def test_bits_per_cell_are_the_code_length_of_a_cell_by_its_levels_frequencies() -> None:
+    tokens = levels_of_tokens()
+    usage = Usage(16, depth=2)
+    usage.add(tokens)
+    lengths = np.zeros(tokens.shape[:-1])
+    for level in range(2):
+        shares = np.bincount(tokens[..., level].reshape(-1), minlength=16) / tokens[..., 0].size
+        lengths -= np.log2(shares[tokens[..., level]])
+    assert usage.summary()["bits_per_cell"] == pytest.approx(lengths.mean())
+
+
+def test_independent_levels_cost_what_a_cell_costs_and_dependent_ones_more() -> None:
+    """Levels that copy each other hold half of the bits that their own frequencies cost."""
+    first = np.arange(16).repeat(16)
+    independent, copies = Usage(16, depth=2), Usage(16, depth=2)
+    independent.add(np.stack([first, np.tile(np.arange(16), 16)], axis=-1))
+    copies.add(np.stack([first, first], axis=-1))
+    for usage in (independent, copies):
+        assert usage.summary()["bits_per_cell"] == pytest.approx(8.0)
+        assert usage.summary()["perplexity"] == pytest.approx(16.0)
+
+
+def test_one_level_of_depth_is_the_plain_figure() -> None:
+    tokens = levels_of_tokens()[..., 1]
+    plain, deep = Usage(16), Usage(16, depth=1)
+    plain.add(tokens)
+    deep.add(tokens[..., None])
+    assert plain.summary() == deep.summary()
+    assert plain.summary()["bits_per_cell"] == pytest.approx(entropy_of(tokens) / math.log(2))
+
+
+def test_codes_of_one_level_are_none_of_another_s() -> None:
+    """Level 0 uses codes 0 and 1, level 1 codes 2 and 3: each level is worth one bit."""
+    usage = Usage(4, depth=2)
+    usage.add(np.array([[0, 2], [1, 3], [0, 3], [1, 2]]))
+    assert usage.summary()["perplexity"] == pytest.approx(2.0)
+    assert usage.summary()["used_codes"] == 4
+
+
+def test_soft_figures_of_depth_are_means_over_levels() -> None:
+    usage = Usage(2, depth=2)
+    usage.add(np.zeros((10, 2), np.int64))
+    usage.add_soft(np.array([[1.0, 0.0], [0.5, 0.5]]), 0.25, 20)
+    summary = usage.summary()
+    assert summary["soft_perplexity"] == pytest.approx(math.sqrt(2.0))
+    assert summary["posterior_entropy"] == pytest.approx(0.25)
+    assert summary["mutual_information"] == pytest.approx(math.log(2.0) / 2 - 0.25)
