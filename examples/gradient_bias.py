@@ -140,7 +140,7 @@ def experiment(scale: Scale) -> dict[str, Any]:
     ]
     return {
         "commit": commit(),
-        "hardware": hardware(),
+        "hardware": hardware(torch.device("cpu")),
         "networks": scale.networks,
         "temperatures": scale.temperatures,
         "samples": scale.samples,

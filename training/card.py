@@ -72,7 +72,8 @@ def _what(manifest: Manifest) -> str:
     return (
         f"{_method(manifest)}: an image of {height} × {width} "
         f"becomes {tokens} tokens of {manifest.codebook_size} codes ({bits} bits each), code_dim "
-        f"{manifest.code_dim}, {manifest.image.factor} × {manifest.image.factor} pixels a token. "
+        f"{manifest.code_dim}, {manifest.image.factor} × {manifest.image.factor} pixels a "
+        f"{'token' if manifest.depth == 1 else 'cell'}. "
         f"Any height and width will do.\n\n`codebook_id` `{manifest.codebook_id.short}` · "
         f"`tokenizer_id` `{manifest.tokenizer_id.short}`"
     )

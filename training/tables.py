@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from models.quantizers import build_quantizer
 from training.pictures import SHOWN, cell
 
 METHODS = {
@@ -14,6 +15,10 @@ METHODS = {
     "sqvae": "SQ-VAE",
     "gumbel": "Gumbel-VQVAE",
     "em": "EM soft VQ-VAE",
+    "fsq": "FSQ",
+    "ibq": "IBQ",
+    "simvq": "SimVQ",
+    "rvq": "Residual VQ",
 }
 SOURCES = {
     "gmvq": "arXiv 2410.10180",
@@ -21,6 +26,10 @@ SOURCES = {
     "sqvae": "Takida et al. 2022",
     "gumbel": "Esser et al. 2021",
     "em": "Roy et al. 2018",
+    "fsq": "arXiv 2309.15505",
+    "ibq": "arXiv 2412.02692",
+    "simvq": "arXiv 2411.02038",
+    "rvq": "arXiv 2107.03312",
 }
 COLUMNS = (
     "mse",
@@ -60,12 +69,19 @@ class Row:
         scalar = " (scalar precision)" if options.get("precision") == "scalar" else ""
         return " + ".join([self.method, *_additions(options)]) + scalar
 
+    @property
+    def code_dim(self) -> int:
+        """D, also of methods for which it follows from other options."""
+        model = self.settings["model"]
+        stated: int | None = model["quantizer"].get("code_dim")
+        return stated or build_quantizer(model["method"], model["quantizer"]).code_dim
+
     def cells(self) -> list[str]:
         """The row as text."""
         settings = self.settings
         return [
             self.label,
-            str(settings["model"]["quantizer"]["code_dim"]),
+            str(self.code_dim),
             f"{settings['optimiser']['learning_rate']:g}",
             f"{settings['schedule']['epochs']:g}",
             *(cell(self.figures, column) for column in COLUMNS),

@@ -6,8 +6,12 @@ from typing import Any
 
 from models.quantizers.base import Posterior, Quantized, Quantizer
 from models.quantizers.em import EmQuantizer
+from models.quantizers.fsq import FiniteScalarQuantizer
 from models.quantizers.gmvq import GaussianMixtureQuantizer
 from models.quantizers.gumbel import GumbelQuantizer
+from models.quantizers.ibq import IndexBackpropagationQuantizer
+from models.quantizers.residual import ResidualQuantizer
+from models.quantizers.simvq import LinearMapQuantizer
 from models.quantizers.sqvae import StochasticQuantizer
 from models.quantizers.vq import VectorQuantizer
 from models.quantizers.vq_ema import EmaVectorQuantizer
@@ -19,6 +23,10 @@ QUANTIZERS: dict[str, Callable[..., Quantizer]] = {
     "sqvae": StochasticQuantizer,
     "gumbel": GumbelQuantizer,
     "em": EmQuantizer,
+    "fsq": FiniteScalarQuantizer,
+    "ibq": IndexBackpropagationQuantizer,
+    "simvq": LinearMapQuantizer,
+    "rvq": ResidualQuantizer,
 }
 
 

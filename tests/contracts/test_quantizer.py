@@ -1,5 +1,9 @@
-"""Laws that every quantizer in the table obeys, in evaluation and in training."""
+"""Laws that every quantizer in the table obeys, in evaluation and in training.
 
+What a law says of depth 1 it says of each level where there are more.
+"""
+
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -48,16 +52,31 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     ],
     "gumbel": [SIZES, SIZES | {"hard": False, "gumbel_temperature": 0.5}],
     "em": [SIZES, SIZES | {"num_samples": 0, "assignment_temperature": 0.7, "decay": 0.8}],
+    "fsq": [{"levels": [4, 4]}, {"levels": [3, 5, 4]}],
+    "ibq": [SIZES, SIZES | {"assignment_temperature": 0.5}],
+    "simvq": [SIZES],
+    "rvq": [
+        SIZES | {"depth": 2, "update": "gradient", "replace_after": 2},
+        SIZES | {"depth": 3, "update": "ema", "decay": 0.8, "replace_after": 2},
+    ],
 }
+BY_ANGLE = {"ibq"}
+"""Those that take the largest product z·μ, which moves when z does."""
 CASES = [(method, options) for method, several in OPTIONS.items() for options in several]
 
 Make = Callable[..., Quantizer]
 
 
 @pytest.fixture(params=CASES, ids=lambda case: "-".join(map(str, [case[0], *case[1].values()])))
-def make(request: pytest.FixtureRequest) -> Make:
+def case(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """A method and its options."""
+    return request.param
+
+
+@pytest.fixture
+def make(case: tuple[str, dict[str, Any]]) -> Make:
     """Builds the quantizer of the case, its codes spread over the heads of these tests."""
-    method, options = request.param
+    method, options = case
 
     def build(seed: int = 0) -> Quantizer:
         torch.manual_seed(seed)
@@ -77,7 +96,9 @@ def spread(head: Tensor) -> Tensor:
 def heads_for(quantizer: Quantizer, samples: int = SAMPLES, seed: int = 1) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     shape = (samples, quantizer.head_channels, HEIGHT, WIDTH)
-    return spread(torch.randn(shape, generator=generator))
+    heads = torch.randn(shape, generator=generator)
+    # Codes that do not start from heads cannot have followed them.
+    return spread(heads) if starts_from_heads(quantizer) else heads
 
 
 def progress(step: int = 30, seed: int = 0, samples: list[int] | None = None) -> Progress:
@@ -85,10 +106,29 @@ def progress(step: int = 30, seed: int = 0, samples: list[int] | None = None) ->
     return Progress(max(step, 0), NUM_STEPS, Noise(seed, step, chosen))
 
 
-def code_tensor(quantizer: Quantizer) -> Tensor | None:
-    """The table that is trained, where there is one."""
+def code_tensors(quantizer: Quantizer) -> list[Tensor]:
+    """The tables (K, D) that are trained, one for each level that has its own."""
     tensors = dict(quantizer.named_parameters()) | dict(quantizer.named_buffers())
-    return tensors.get("codebook")
+    return [tensor for name, tensor in tensors.items() if name.split(".")[-1] == "codebook"]
+
+
+def learns(quantizer: Quantizer) -> bool:
+    """Whether anything of the quantizer comes from data."""
+    return bool(quantizer.state_dict())
+
+
+def starts_from_heads(quantizer: Quantizer) -> bool:
+    return type(quantizer).initialise is not Quantizer.initialise
+
+
+def tail_of(quantizer: Quantizer) -> tuple[int, ...]:
+    """The axis that depth adds to tokens, posterior and code table."""
+    return () if quantizer.depth == 1 else (quantizer.depth,)
+
+
+def levels_of(tokens: Tensor, quantizer: Quantizer) -> list[Tensor]:
+    """Tokens (B, h, w) of each level."""
+    return [tokens] if quantizer.depth == 1 else list(tokens.unbind(-1))
 
 
 def has_scores(quantizer: Quantizer) -> bool:
@@ -114,31 +154,32 @@ def assert_equal(first: Quantized, second: Quantized) -> None:
 
 
 def test_every_quantizer_is_held_to_the_laws() -> None:
-    assert list(OPTIONS) == list(QUANTIZERS)
+    assert set(OPTIONS) == set(QUANTIZERS)
     assert all(OPTIONS.values())
 
 
-def test_sizes_are_stated(make: Make) -> None:
+def test_sizes_are_stated(make: Make, case: tuple[str, dict[str, Any]]) -> None:
     quantizer = make()
     assert quantizer.head_channels >= 1
-    assert (quantizer.codebook_size, quantizer.code_dim) == (K, D)
-    assert quantizer.depth >= 1
-    tail = () if quantizer.depth == 1 else (quantizer.depth,)
-    assert quantizer.code_table().shape == (*tail, K, D)
+    sizes = {name: getattr(quantizer, name) for name in ("codebook_size", "code_dim", "depth")}
+    stated = {name: value for name, value in case[1].items() if name in sizes}
+    assert stated == {name: sizes[name] for name in stated}
+    shape = (*tail_of(quantizer), sizes["codebook_size"], sizes["code_dim"])
+    assert quantizer.code_table().shape == shape
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_shapes_and_ranges(make: Make, training: bool) -> None:
     quantizer = make().train(training)
     result = quantizer(heads_for(quantizer), progress())
-    tail = () if quantizer.depth == 1 else (quantizer.depth,)
-    assert result.indices.shape == (SAMPLES, HEIGHT, WIDTH, *tail)
+    assert result.indices.shape == (SAMPLES, HEIGHT, WIDTH, *tail_of(quantizer))
     assert result.indices.dtype == torch.int64
     assert result.indices.min() >= 0
-    assert result.indices.max() < K
-    assert len(result.indices.unique()) > K // 4
+    assert result.indices.max() < quantizer.codebook_size
+    for tokens in levels_of(result.indices, quantizer):
+        assert len(tokens.unique()) > K // 4
     for vectors in (result.z_q, result.z_e):
-        assert vectors.shape == (SAMPLES, D, HEIGHT, WIDTH)
+        assert vectors.shape == (SAMPLES, quantizer.code_dim, HEIGHT, WIDTH)
         assert vectors.dtype == torch.float32
         assert vectors.isfinite().all()
     assert not result.z_e.requires_grad
@@ -152,10 +193,13 @@ def test_in_evaluation_z_q_is_lookup_of_the_indices(make: Make) -> None:
 
 def test_lookup_reads_the_code_table(make: Make) -> None:
     quantizer = make().eval()
-    indices = quantizer.indices(heads_for(quantizer))
-    if quantizer.depth == 1:
-        rows = quantizer.code_table()[indices.flatten()]
-        assert torch.equal(to_tokens(quantizer.lookup(indices)), rows)
+    levels = levels_of(quantizer.indices(heads_for(quantizer)), quantizer)
+    tables = quantizer.code_table().view(quantizer.depth, quantizer.codebook_size, -1)
+    rows = [table[tokens.flatten()] for table, tokens in zip(tables, levels, strict=True)]
+    indices = torch.stack(levels, dim=-1).view(*levels[0].shape, *tail_of(quantizer))
+    torch.testing.assert_close(
+        to_tokens(quantizer.lookup(indices)), torch.stack(rows).sum(0), rtol=0, atol=1e-6
+    )
 
 
 def test_indices_are_those_of_forward(make: Make) -> None:
@@ -222,7 +266,7 @@ def trained(quantizer: Quantizer, steps: int = 4) -> Quantizer:
         given = progress(step)
         result = quantizer(head, given)
         optimiser.zero_grad()
-        (torch.stack([*result.terms.values()]).sum() + result.z_q.square().mean()).backward()
+        torch.stack([result.z_q.square().mean(), *result.terms.values()]).sum().backward()
         optimiser.step()
         quantizer.after_step(result, given, optimiser.state)
     return quantizer
@@ -234,9 +278,9 @@ def test_training_twice_gives_the_same_quantizer(make: Make) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_training_moves_the_codes(make: Make) -> None:
+def test_training_moves_the_codes_of_those_that_learn_any(make: Make) -> None:
     before, after = make(), trained(make())
-    assert not torch.equal(before.code_table(), after.code_table())
+    assert torch.equal(before.code_table(), after.code_table()) is not learns(before)
     assert after.code_table().isfinite().all()
 
 
@@ -245,7 +289,8 @@ def test_a_state_dict_carries_everything(make: Make, training: bool) -> None:
     first = trained(make()).train(training)
     second = make(seed=1)
     head = heads_for(first)
-    assert not torch.equal(first(head, progress()).z_q, second(head, progress()).z_q)
+    same = torch.equal(first(head, progress()).z_q, second(head, progress()).z_q)
+    assert same is not learns(first)
     second.load_state_dict(first.state_dict())
     second.train(training)
     assert_equal(first(head, progress()), second(head, progress()))
@@ -262,7 +307,7 @@ def test_margins_follow_from_the_scores(make: Make) -> None:
     assert margins.max() <= 1.0
     if has_scores(quantizer):
         scores = quantizer.scores(head)
-        assert scores.shape == (SAMPLES, HEIGHT, WIDTH, K)
+        assert scores.shape == (SAMPLES, HEIGHT, WIDTH, quantizer.codebook_size)
         assert scores.dtype == torch.float32
         assert torch.equal(tokens, scores.argmax(-1))
         s2, s1 = scores.double().sort(-1).values[..., -2:].unbind(-1)
@@ -270,20 +315,39 @@ def test_margins_follow_from_the_scores(make: Make) -> None:
         torch.testing.assert_close(margins.double(), expected, rtol=1e-5, atol=1e-7)
 
 
-def test_scores_have_no_part_that_all_codes_share(make: Make) -> None:
-    """Moving vectors and codes together, or all logits, leaves them and with them every margin."""
+def test_scores_have_no_part_that_all_codes_share(
+    make: Make, case: tuple[str, dict[str, Any]]
+) -> None:
+    """Moving codes together, and vectors with them where distance decides, leaves every margin.
+
+    So does moving all logits.
+    """
     quantizer = make().eval()
-    codes = code_tensor(quantizer)
-    if not has_scores(quantizer) or codes is None:
-        return
     head = heads_for(quantizer)
+    moved = [*code_tensors(quantizer), *offsets_of(quantizer)]
+    if not has_scores(quantizer) or not moved or bakes_something_in(quantizer):
+        return
     before = quantizer.scores(head)
     with torch.no_grad():
-        codes += 8.0
-        head[:, : D if compares_vectors(quantizer) else K] += 8.0
-    if compares_vectors(quantizer) and not torch.equal(quantizer.code_table(), codes):
-        return
+        for codes in moved:
+            codes += 8.0
+        if not compares_vectors(quantizer):
+            head += 8.0
+        elif case[0] not in BY_ANGLE:
+            head[:, : quantizer.code_dim] += 8.0
     torch.testing.assert_close(quantizer.scores(head), before, rtol=1e-4, atol=1e-4)
+
+
+def bakes_something_in(quantizer: Quantizer) -> bool:
+    """Whether codes are something else than the table that is trained: affine, of unit length."""
+    tables = code_tensors(quantizer)
+    return bool(tables) and not torch.equal(quantizer.code_table(), tables[0])
+
+
+def offsets_of(quantizer: Quantizer) -> list[Tensor]:
+    """What is added to all codes, where that is a tensor of its own."""
+    bias = dict(quantizer.named_parameters()).get("bias")
+    return [] if bias is None else [bias]
 
 
 @pytest.mark.parametrize("num_codes", [3, 16, 100, 1024])
@@ -319,14 +383,16 @@ def test_scores_that_are_all_equal_have_no_margin(
 
 def test_of_equal_codes_the_first_is_taken(make: Make) -> None:
     quantizer = make().eval()
-    codes = code_tensor(quantizer)
-    if codes is None:
+    tables = code_tensors(quantizer) or [
+        tensor for name, tensor in quantizer.named_buffers() if name == "frozen_codes"
+    ]
+    if not tables:
         return
     head = heads_for(quantizer, samples=40)
     with torch.no_grad():
-        if compares_vectors(quantizer):
+        for codes in tables:
             codes[K // 2 :] = codes[: K // 2]
-        else:
+        if not compares_vectors(quantizer):
             head[:, K // 2 :] = head[:, : K // 2]
     tokens = quantizer.indices(head)
     assert tokens.max() < K // 2
@@ -338,11 +404,11 @@ def test_the_posterior_is_a_distribution(make: Make, training: bool) -> None:
     quantizer = make().train(training)
     result = quantizer(heads_for(quantizer), progress())
     mean, entropy = result.posterior
-    assert mean.shape == (() if quantizer.depth == 1 else (quantizer.depth,)) + (K,)
+    assert mean.shape == (*tail_of(quantizer), quantizer.codebook_size)
     assert mean.min() >= 0.0
     torch.testing.assert_close(mean.sum(-1), torch.ones(mean.shape[:-1]), rtol=0, atol=1e-5)
     assert entropy.shape == ()
-    assert 0.0 <= entropy.item() <= torch.tensor(float(K)).log()
+    assert 0.0 <= entropy.item() <= math.log(quantizer.codebook_size)
     assert not any(value.requires_grad for value in result.statistics.values())
     assert all(value.numel() == 1 for value in result.statistics.values())
 
@@ -370,13 +436,15 @@ def test_gradients_reach_the_head_and_a_trained_codebook(make: Make) -> None:
     assert of_z_q is not None
     assert of_z_q.isfinite().all()
     assert (of_z_q.abs().sum(dim=(1, 2, 3)) > 0).all()
-    codes = code_tensor(quantizer)
-    if codes is not None and codes.requires_grad:
-        loss = result.z_q.sum() + torch.stack([*result.terms.values()]).sum()
+    loss = torch.stack([result.z_q.sum(), *result.terms.values()]).sum()
+    levels = levels_of(result.indices, quantizer)
+    for codes, tokens in zip(code_tensors(quantizer), levels, strict=False):
+        if not codes.requires_grad:
+            continue
         gradient = gradient_of(loss, codes)
         assert gradient is not None
         assert gradient.isfinite().all()
-        assert (gradient.abs().sum(1) > 0).sum() >= len(result.indices.unique())
+        assert (gradient.abs().sum(1) > 0).sum() >= len(tokens.unique())
 
 
 def error_of(quantizer: Quantizer, heads: Tensor) -> float:
@@ -394,9 +462,13 @@ def test_initialise_is_deterministic_and_fits_the_heads(make: Make) -> None:
     given = progress(INITIALISATION_STEP)
     for quantizer in (first, second):
         quantizer.initialise(heads, given)
+    after = error_of(first, heads)
+    if not starts_from_heads(first):
+        assert after == before
+        return
     assert torch.equal(first.code_table(), second.code_table())
     assert first.rule() == second.rule()
-    assert error_of(first, heads) < 0.8 * before
+    assert after < 0.8 * before
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -428,11 +500,14 @@ def test_the_rule_is_numbers_and_words(make: Make) -> None:
 
 @pytest.mark.parametrize("method", QUANTIZERS)
 def test_a_missing_size_is_named(method: str) -> None:
-    with pytest.raises(ValueError, match=f"{method}: missing a required argument: 'code_dim'"):
-        build_quantizer(method, {"codebook_size": K})
+    given = {name: value for name, value in OPTIONS[method][0].items() if name in SIZES}
+    last = [*given][-1] if given else "levels"
+    given.pop(last, None)
+    with pytest.raises(ValueError, match=f"{method}: missing a required argument: '{last}'"):
+        build_quantizer(method, given)
 
 
 @pytest.mark.parametrize("method", QUANTIZERS)
 def test_an_unknown_option_is_named(method: str) -> None:
     with pytest.raises(ValueError, match=f"{method} has no option 'colour'; it takes"):
-        build_quantizer(method, SIZES | {"colour": 3})
+        build_quantizer(method, OPTIONS[method][0] | {"colour": 3})

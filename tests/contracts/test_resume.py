@@ -29,6 +29,7 @@ from tests.training.tiny import (
     OPTIONS,
     VARIANTS,
     one_thread,
+    quantizer_options,
     smooth_images,
     tiny_settings,
     write_images,
@@ -50,6 +51,14 @@ QUANTIZER_STATE = {
     "sqvae": {"codebook", "log_variance"},
     "gumbel": {"codebook"},
     "em": {"codebook", "counts", "sums", "temperature"},
+    "fsq": set(),
+    "ibq": {"codebook"},
+    "simvq": {"frozen_codes", "weight", "bias"},
+    "rvq": {
+        f"levels.{level}.{name}"
+        for level in range(2)
+        for name in ("codebook", "counts", "sums", "dead_codes.idle")
+    },
     "vq-affine-opt": {
         "codebook",
         "space.affine.scale",
@@ -95,7 +104,7 @@ def settings_of(case: str, images: Path, **changes: Any) -> RunSettings:
             "data.validation_images": VALIDATION_IMAGES,
             "data.flip": True,
             "data.num_workers": 2,
-            "model.quantizer.codebook_size": 64,
+            "model.quantizer": quantizer_options(case, codebook_size=64),
             "schedule.checkpoint_every": FIRST_CHECKPOINT,
             "schedule.validate_every": 1,
             "schedule.average": 0.9,

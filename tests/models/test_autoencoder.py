@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from models import Autoencoder, ModelSettings, NetworkSettings, Noise, Progress
 from models.quantizers import QUANTIZERS, build_quantizer
+from tests.training.tiny import quantizer_options
 
 OPTIONS = {"codebook_size": 16, "code_dim": 4}
 METHODS = pytest.mark.parametrize("method", sorted(QUANTIZERS))
@@ -16,7 +17,7 @@ METHODS = pytest.mark.parametrize("method", sorted(QUANTIZERS))
 def model_of(method: str, factor: int = 4) -> Autoencoder:
     torch.manual_seed(0)
     network = NetworkSettings(width=8, num_blocks=1, factor=factor)
-    return Autoencoder(ModelSettings(method, OPTIONS, network)).eval()
+    return Autoencoder(ModelSettings(method, quantizer_options(method), network)).eval()
 
 
 def images(num: int = 3, height: int = 8, width: int = 12) -> Tensor:
@@ -77,6 +78,6 @@ def test_a_method_that_nobody_knows_is_refused_with_the_known_ones() -> None:
 
 @pytest.mark.parametrize("method", sorted(QUANTIZERS))
 def test_an_option_that_nobody_knows_is_refused_with_the_known_ones(method: str) -> None:
-    options: dict[str, Any] = OPTIONS | {"tau": 1.0}
+    options: dict[str, Any] = {"tau": 1.0}
     with pytest.raises(ValueError, match=rf"{method} has no option 'tau'; it takes "):
         build_quantizer(method, options)

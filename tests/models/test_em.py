@@ -8,7 +8,7 @@ import torch
 
 from models.quantizers import build_quantizer
 from models.quantizers.em import EmQuantizer
-from models.quantizers.vq import EmaVectorQuantizer
+from models.quantizers.vq_ema import EmaVectorQuantizer
 from models.randomness import DRAW_STREAM, INITIALISATION_STEP, Progress
 from tests.models import oracle
 from tests.models.oracle import Array, numeric_gradient

@@ -90,8 +90,8 @@ MISTAKES = {
         "[model]: unknown key 'bogus'; it has `method`, [model.network]",
     ),
     "an unknown method": (
-        ["train", "tiny.toml", "--output", "run", "--set", "model.method=fsq"],
-        "no quantizer is called 'fsq'; there are vq, vq_ema, gmvq",
+        ["train", "tiny.toml", "--output", "run", "--set", "model.method=wq"],
+        "no quantizer is called 'wq'; there are vq, vq_ema, gmvq",
     ),
     "an unknown option": (
         ["train", "tiny.toml", "--output", "run", "--set", "model.quantizer.noise=off"],

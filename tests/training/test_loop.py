@@ -39,10 +39,9 @@ def losses_of(trainer: Trainer) -> list[float]:
 @pytest.mark.parametrize("case", CASES)
 def test_the_error_falls_on_real_images(case: str, real_images: Path, tmp_path: Path) -> None:
     """Gumbel's tokens are random at first, so that its decoder takes longer to use them."""
-    epochs = {"gumbel": 6}.get(case, 3)
-    changes = {"data.image_size": 32, "schedule.epochs": epochs}
-    errors = losses_of(trainer_of(tiny_settings(case, real_images, changes), tmp_path))
-    assert len(errors) == 12 * epochs
+    settings = tiny_settings(case, real_images, {"data.image_size": 32, "schedule.epochs": 6})
+    errors = losses_of(trainer_of(settings, tmp_path))
+    assert len(errors) == 72
     assert np.mean(errors[-5:]) < 0.7 * np.mean(errors[:3])
 
 
@@ -55,7 +54,7 @@ def test_every_part_of_the_model_learns(case: str, made_images: Path, tmp_path: 
         assert bool(torch.isfinite(tensor).all()), name
     after = trainer.model.state_dict()
     same = {name for name, tensor in after.items() if torch.equal(tensor, before[name])}
-    assert same <= {"quantizer.dead_codes.idle"}
+    assert all(name.endswith("dead_codes.idle") for name in same)
 
 
 def test_no_k_means_vectors_leave_the_codebook_as_it_was_drawn(
@@ -68,7 +67,11 @@ def test_no_k_means_vectors_leave_the_codebook_as_it_was_drawn(
     assert calls == []
 
 
-@pytest.mark.parametrize("method", [method for method in QUANTIZERS if method != "gumbel"])
+OTHER_STARTS = {"gumbel", "fsq", "ibq", "simvq"}
+"""Logits, no codes, uniform numbers as the paper has it, a map fitted to mean and covariance."""
+
+
+@pytest.mark.parametrize("method", [m for m in QUANTIZERS if m not in OTHER_STARTS])
 def test_the_codes_start_as_k_means_of_the_first_heads(
     method: str, made_images: Path, tmp_path: Path
 ) -> None:
@@ -90,9 +93,10 @@ def test_the_codes_start_as_k_means_of_the_first_heads(
     assert step == INITIALISATION_STEP
     assert heads.shape == (256, quantizer.head_channels)
     assert not torch.equal(quantizer.code_table(), start)
-    distances = torch.cdist(heads[:, :4], quantizer.code_table())
+    codes = quantizer.code_table().view(-1, 16, 4)[0]
+    distances = torch.cdist(heads[:, :4], codes)
     centres = torch.stack([heads[distances.argmin(1) == code, :4].mean(0) for code in range(16)])
-    assert torch.allclose(centres, quantizer.code_table(), atol=0.1)
+    assert torch.allclose(centres, codes, atol=0.1)
 
 
 def test_a_run_starts_its_codes_once_and_a_finished_one_not_again(

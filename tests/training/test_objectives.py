@@ -40,6 +40,7 @@ def loss_of(
 
 VQ_TERMS, ALBO_TERMS = {"codebook": 2.0, "commitment": 4.0}, {"commitment": 4.0}
 SOFT_TERMS = {"discrete": 3.0, "continuous": 5.0, "divergence": 7.0}
+IBQ_TERMS = {**VQ_TERMS, "assignment": 8.0, "posterior_entropy": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,13 @@ SOFT_TERMS = {"discrete": 3.0, "continuous": 5.0, "divergence": 7.0}
         ("vqvae", {"codebook": 0.5, "commitment": 3.0}, VQ_TERMS, 13.25),
         ("vqvae", {"usage_pressure": -0.5}, VQ_TERMS, 3.25 + 0.5 * USAGE_ENTROPY),
         ("vqvae", {}, {"commitment": 4.0}, 0.25 + 0.25 * 4.0),
+        ("ibq", {}, IBQ_TERMS, 0.25 + 8.0 + 4.0 + 0.25 * 2.0 + 0.01 * (0.5 - USAGE_ENTROPY)),
+        (
+            "ibq",
+            {"posterior_entropy": 1.0, "usage_pressure": 2.0},
+            IBQ_TERMS,
+            13.25 - 2.0 * USAGE_ENTROPY,
+        ),
         ("albo", {}, ALBO_TERMS, 0.25 + 1e-3 * (4.0 - USAGE_ENTROPY)),
         ("albo", {"gamma": 0.1, "beta": 5.0}, ALBO_TERMS, 0.25 + 0.1 * (4.0 - 5.0 * USAGE_ENTROPY)),
         ("albo", {"gamma": 0.1, "usage_pressure": 0.5}, ALBO_TERMS, 0.65 - 0.5 * USAGE_ENTROPY),
@@ -147,4 +155,5 @@ def test_an_unknown_option_is_named(name: str, option: str) -> None:
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_has_defaults(name: str) -> None:
-    assert math.isfinite(float(loss_of(name, {}, 0.0, **VQ_TERMS, **SOFT_TERMS).total.detach()))
+    terms = VQ_TERMS | SOFT_TERMS | {"assignment": 1.0, "posterior_entropy": 0.5}
+    assert math.isfinite(float(loss_of(name, {}, 0.0, **terms).total.detach()))

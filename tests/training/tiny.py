@@ -21,6 +21,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "sqvae": {"kind": "IV", "initial_log_variance": -4.0},
     "gumbel": {},
     "em": {"decay": 0.9, "assignment_temperature": {"start": 0.1, "end": 0.01}},
+    "fsq": {"levels": [4, 4]},
+    "ibq": {},
+    "simvq": {},
+    "rvq": {"depth": 2, "replace_after": 2, "decay": 0.9},
 }
 """Options with which each quantizer has all the state and all the noise that it can have."""
 
@@ -45,7 +49,19 @@ OBJECTIVES = {
     "sqvae": "sqvae",
     "gumbel": "gumbel",
     "em": "vqvae",
+    "fsq": "vqvae",
+    "ibq": "ibq",
+    "simvq": "vqvae",
+    "rvq": "vqvae",
 }
+
+
+def quantizer_options(case: str, codebook_size: int = 16) -> dict[str, Any]:
+    """The options of a case with the sizes, for those whose sizes are options."""
+    _, options = CASES[case]
+    if "levels" in options:
+        return options
+    return {"codebook_size": codebook_size, "code_dim": 4, **options}
 
 
 def smooth_images(count: int, side: int = 16, seed: int = 0) -> NDArray[np.uint8]:
@@ -66,7 +82,7 @@ def write_images(folder: Path, images: NDArray[np.uint8]) -> Path:
 
 def tiny_table(case: str, images: Path | str) -> dict[str, Any]:
     """Settings as TOML has them: 8 images a batch, 16 images kept for validation."""
-    method, options = CASES[case]
+    method, _ = CASES[case]
     return {
         "name": f"tiny-{case}",
         "seed": 3,
@@ -79,7 +95,7 @@ def tiny_table(case: str, images: Path | str) -> dict[str, Any]:
         "model": {
             "method": method,
             "network": {"width": 8, "num_blocks": 1},
-            "quantizer": {"codebook_size": 16, "code_dim": 4, **options},
+            "quantizer": quantizer_options(case),
         },
         "objective": {"name": OBJECTIVES[method]},
         "optimiser": {"learning_rate": 5e-3},

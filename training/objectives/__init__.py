@@ -8,6 +8,7 @@ from training.objectives.albo import Albo
 from training.objectives.base import Loss, Objective
 from training.objectives.bottleneck import Vdib, Vib
 from training.objectives.gumbel import GumbelVqVae
+from training.objectives.ibq import Ibq
 from training.objectives.sqvae import SqVae
 from training.objectives.vqvae import VqVae
 
@@ -18,6 +19,7 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "vdib": Vdib,
     "sqvae": SqVae,
     "gumbel": GumbelVqVae,
+    "ibq": Ibq,
 }
 
 
