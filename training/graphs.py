@@ -1,5 +1,6 @@
 """The two ONNX graphs of a bundle: uint8 pixels to tokens, tokens to uint8 pixels."""
 
+import copy
 import logging
 import tempfile
 import warnings
@@ -14,12 +15,24 @@ from models import Autoencoder
 ENCODER_OUTPUTS = ("tokens", "margins")
 
 
+def with_fixed_table(model: Autoencoder) -> Autoencoder:
+    """The model with its code table as numbers.
+
+    The exporter folds no large constants: a table that is made of others (a map of frozen codes, a
+    grid) would be made anew by each runtime, to its own rounding.
+    """
+    fixed = copy.deepcopy(model)
+    table = model.quantizer.code_table().detach().clone()
+    fixed.quantizer.code_table = lambda: table
+    return fixed
+
+
 class EncoderGraph(nn.Module):
     """pixels uint8 (N, H, W, 3) -> tokens int32 (N, h, w[, depth]), margins float32 (N, h, w)."""
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
-        self.model = model
+        self.model = with_fixed_table(model)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         unit = pixels.permute(0, 3, 1, 2).to(self.model.encoder.head.weight.dtype) / 255.0
@@ -32,7 +45,7 @@ class DecoderGraph(nn.Module):
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
-        self.model = model
+        self.model = with_fixed_table(model)
 
     def forward(self, tokens: Tensor) -> Tensor:
         pixels = self.model.decode(tokens.to(torch.int64))

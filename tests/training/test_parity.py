@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -39,13 +40,20 @@ class InMemory:
         return self.files[name]
 
 
-def exported(settings_model: Autoencoder, bundle: Bundle) -> Engine:
-    """An engine on freshly exported graphs of a model of the bundle's shapes."""
+def tail_of(model: Autoencoder) -> tuple[int, ...]:
+    """The axis that depth adds to tokens."""
+    return () if model.quantizer.depth == 1 else (model.quantizer.depth,)
+
+
+def exported(model: Autoencoder, bundle: Bundle) -> Engine:
+    """An engine on freshly exported graphs of a model of the bundle's image size and grid."""
+    grid = (8, 8, *tail_of(model))
     files = {
-        "encoder.onnx": export_encoder(settings_model, (32, 32)),
-        "decoder.onnx": export_decoder(settings_model, (8, 8)),
+        "encoder.onnx": export_encoder(model, (32, 32)),
+        "decoder.onnx": export_decoder(model, grid),
     }
-    return open_engine(InMemory(bundle.manifest, files), "cpu", num_threads=1)  # type: ignore[arg-type]
+    manifest = dataclasses.replace(bundle.manifest, grid=grid, depth=model.quantizer.depth)
+    return open_engine(InMemory(manifest, files), "cpu", num_threads=1)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +89,7 @@ def test_graphs_pass_the_gate_and_give_the_tokens_and_pixels_of_pytorch(
     model, engine = pair
     images = cifar[200:400]
     parity = measure_parity(model, engine, images)
-    assert (parity.images, parity.tokens) == (200, 200 * 64)
+    assert (parity.images, parity.tokens) == (200, 200 * 64 * model.quantizer.depth)
     assert parity.differing_tokens <= 1e-3
     assert parity.largest_gap <= NEAR_TIE
     assert parity.pixel_difference <= 1
@@ -102,7 +110,8 @@ def test_graphs_run_at_any_batch_and_grid(
     tiled = np.tile(cifar[:batch], (1, 2, 2, 1))[:, :height, :width]
     encoded = engine.encode(np.ascontiguousarray(tiled))
     grid = (batch, height // 4, width // 4)
-    assert encoded.tokens.shape == encoded.margins.shape == grid
+    assert encoded.tokens.shape == (*grid, *tail_of(model))
+    assert encoded.margins.shape == grid
     assert encoded.tokens.dtype == np.int32
     assert np.mean(encoded.tokens != torch_tokens(model, tiled)) <= 1e-3
     assert float(encoded.margins.min()) >= 0.0
@@ -110,6 +119,21 @@ def test_graphs_run_at_any_batch_and_grid(
     pixels = engine.decode(encoded.tokens)
     assert pixels.shape == (batch, height, width, 3)
     assert pixels.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("simvq", {"codebook_size": 1024, "code_dim": 64}), ("fsq", {"levels": [8, 8, 8, 6, 5]})],
+)
+def test_the_decoder_holds_the_code_table_bit_by_bit(method: str, options: dict[str, Any]) -> None:
+    """Tables that PyTorch computes from other tensors."""
+    settings = tiny_settings(method, "images", {"model.quantizer": options})
+    model = Autoencoder(settings.model).eval()
+    graph = onnx.load_from_string(export_decoder(model, (4, 4))).graph
+    table = model.quantizer.code_table().detach().numpy()
+    constants = [onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer]
+    assert any(np.array_equal(table, constant) for constant in constants)
+    assert not {"Gemm", "MatMul", "Mod"} & {node.op_type for node in graph.node}
 
 
 def test_a_model_with_other_weights_is_refused_with_the_figures(
