@@ -18,7 +18,10 @@ MAY_CHANGE = frozenset(
 
 @dataclass
 class RunState:
-    """step: how many are done. seconds: spent on them. history: one entry a validation."""
+    """step: how many are done. seconds: spent on them, validations left out.
+
+    history: the figures of each validation, with the step and the seconds before it.
+    """
 
     step: int = 0
     seconds: float = 0.0

@@ -23,7 +23,6 @@ def _plain(items: Iterator[Any], total: int) -> Iterator[Any]:
     return items
 
 
-@torch.no_grad()
 def evaluate_model(
     model: Autoencoder, images: Part, progressed: Progressed = _plain
 ) -> dict[str, float]:
@@ -31,6 +30,15 @@ def evaluate_model(
 
     One process does it; others may wait or do the same.
     """
+    errors, usage = measure_model(model, images, progressed)
+    return {**errors.summary(), **usage.summary()}
+
+
+@torch.no_grad()
+def measure_model(
+    model: Autoencoder, images: Part, progressed: Progressed = _plain
+) -> tuple[Reconstructions, Usage]:
+    """What the figures of `evaluate_model` are made from."""
     modes, weight = [m.training for m in model.modules()], next(model.parameters())
     model.eval()
     quantizer = model.quantizer
@@ -50,7 +58,7 @@ def evaluate_model(
         )
     for module, mode in zip(model.modules(), modes, strict=True):
         module.training = mode
-    return {**errors.summary(), **usage.summary()}
+    return errors, usage
 
 
 def evaluate_engine(

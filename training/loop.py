@@ -1,7 +1,9 @@
 """The training loop. It knows no method: quantizers have hooks, objectives combine the terms."""
 
+import math
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,9 @@ from training.devices import open_fabric
 from training.evaluate import evaluate_model
 from training.objectives import Loss
 from training.optimiser import build_optimiser, learning_rate
-from training.progress import Bar, bar
+from training.progress import Bar, Show, bar
 from training.results import hardware
-from training.settings import RunSettings, SettingsError
+from training.settings import RunSettings, ScheduleSettings, SettingsError
 from training.start import start_from
 from training.task import Task
 
@@ -39,19 +41,21 @@ class Trainer:
     Where torchrun started several processes, each makes one and takes its share of every batch.
     """
 
-    def __init__(self, settings: RunSettings, splits: Splits, folder: Path) -> None:
+    def __init__(
+        self, settings: RunSettings, splits: Splits, folder: Path, show: Show = bar
+    ) -> None:
         # Softmaxes over many codes are full of denormals, which cost a CPU several times the normal
         # time; the flag is inherited by threads that start later.
         torch.set_flush_denormal(True)
         torch.manual_seed(settings.seed)
         _check_sizes(settings, splits)
-        self.settings, self.splits, self.folder = settings, splits, folder
+        self.settings, self.splits, self.folder, self.show = settings, splits, folder, show
         logger = TensorBoardLogger(folder, name="tensorboard", version="")
         self.fabric = open_fabric(settings, logger)
         rank, num = self.fabric.global_rank, self.fabric.world_size
         schedule = settings.schedule
         self.plan = BatchPlan(len(splits.train), schedule.batch_size, settings.seed, rank, num)
-        self.num_steps = max(1, round(self.plan.steps_per_epoch * schedule.epochs))
+        self.num_steps = num_steps(schedule, len(splits.train))
         self.kmeans_step = round(self.num_steps * schedule.kmeans_after)
         self.source = open_source(splits.train, self.fabric.device)
         self.task = task = self._task()
@@ -91,12 +95,14 @@ class Trainer:
             batches = self._batches(
                 range(self.state.step, self.num_steps), self.settings.data.num_workers
             )
-            hidden = not self.fabric.is_global_zero
-            name, done = self.settings.name, self.state.step
-            with bar(name, self.num_steps, done, hidden=hidden) as shown:
+            with self._bar() as shown:
                 while self.state.step < self.num_steps:
                     self._advance(batches, shown)
         return self.state
+
+    def _bar(self) -> AbstractContextManager[Bar]:
+        stands = self.settings.name, self.num_steps, self.state.step
+        return self.show(*stands) if self.fabric.is_global_zero else bar(*stands, hidden=True)
 
     def final_model(self) -> Autoencoder:
         """What training ends with: the model, or the average of its weights."""
@@ -212,7 +218,13 @@ class Trainer:
         if self.fabric.is_global_zero:
             figures = evaluate_model(model, self.splits.validation)
         figures = self.fabric.broadcast(figures)
-        self.state.history.append({"step": self.state.step, **figures})
+        if not math.isfinite(figures["mse"]):
+            raise FloatingPointError(
+                f"the validation error after {self.state.step} steps is not finite; lower "
+                "optimiser.learning_rate"
+            )
+        passed = {"step": self.state.step, "seconds": round(self.state.seconds, 3)}
+        self.state.history.append({**passed, **figures})
         named = {f"validation/{name}": value for name, value in figures.items()}
         self.fabric.log_dict(named, step=self.state.step)
 
@@ -221,6 +233,11 @@ def _averaged(scalars: dict[str, Tensor]) -> dict[str, float]:
     """Their means over the processes."""
     values = torch.stack([value.detach().float().reshape(()) for value in scalars.values()])
     return dict(zip(scalars, global_mean(values).tolist(), strict=True))
+
+
+def num_steps(schedule: ScheduleSettings, num_images: int) -> int:
+    """How many steps a schedule is over that many training images; at least 1."""
+    return max(1, round(num_images // schedule.batch_size * schedule.epochs))
 
 
 def _check_sizes(settings: RunSettings, splits: Splits) -> None:

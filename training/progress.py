@@ -1,8 +1,8 @@
 """The progress bars of long work."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -40,8 +40,23 @@ class Bar:
     def advance(self) -> None:
         self._progress.advance(self._task)
 
+    def reach(self, completed: int) -> None:
+        """Stand at `completed`."""
+        self._progress.update(self._task, completed=completed)
+
     def note(self, text: str) -> None:
         self._progress.update(self._task, note=text)
+
+    def remove(self) -> None:
+        self._progress.remove_task(self._task)
+
+
+class Show(Protocol):
+    """What opens a bar: `bar`, or one line of `bars`."""
+
+    def __call__(
+        self, description: str, total: int, completed: int = 0, /
+    ) -> AbstractContextManager[Bar]: ...
 
 
 @contextmanager
@@ -50,6 +65,22 @@ def bar(description: str, total: int, completed: int = 0, *, hidden: bool = Fals
     console = Console(stderr=True)
     with Progress(*_columns(), console=console, transient=False, disable=hidden) as progress:
         yield Bar(progress, description, total, completed)
+
+
+@contextmanager
+def bars() -> Iterator[Show]:
+    """Several bars below one another; each goes when its work has ended."""
+
+    @contextmanager
+    def line(description: str, total: int, completed: int = 0, /) -> Iterator[Bar]:
+        shown = Bar(progress, description, total, completed)
+        try:
+            yield shown
+        finally:
+            shown.remove()
+
+    with Progress(*_columns(), console=Console(stderr=True), transient=True) as progress:
+        yield line
 
 
 def with_bar(description: str, items: Iterable[T], total: int) -> Iterator[T]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.tables import Row, results_table
+from training.tables import Row, markdown_table, results_table
 
 SPLITS = {
     "validation": (
@@ -32,10 +32,16 @@ def _section(split: str, results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _origin(results: Sequence[Mapping[str, Any]]) -> str:
-    lines = ["| run | commit | seed | steps | images | hardware |", "|" + " --- |" * 6]
-    for r in results:
-        counts = f"{r['steps']:,} | {r['images']:,}"
-        lines.append(
-            f"| {r['name']} | `{r['commit']}` | {r['seed']} | {counts} | {r['hardware']} |"
-        )
-    return "## Where they come from\n\n" + "\n".join(lines)
+    head = ["run", "commit", "seed", "steps", "images", "hardware"]
+    rows = [
+        [
+            r["name"],
+            f"`{r['commit']}`",
+            str(r["seed"]),
+            f"{r['steps']:,}",
+            f"{r['images']:,}",
+            r["hardware"],
+        ]
+        for r in results
+    ]
+    return "## Where they come from\n\n" + markdown_table(head, rows)

@@ -7,11 +7,11 @@ from typing import Any
 from models import Autoencoder, load
 from models.storage import SETTINGS_FILE, WEIGHTS_FILE, weights_bytes
 from training.checkpoint import CHECKPOINT_FILE
-from training.data import load_splits
+from training.data import Splits, load_splits
 from training.devices import launch
 from training.evaluate import Progressed, evaluate_engine, evaluate_model
 from training.loop import Trainer
-from training.progress import with_bar
+from training.progress import Show, bar, with_bar
 from training.results import RESULT_FILE, read_result, run_result, write_result
 from training.settings import RunSettings, SettingsError, load_settings
 from training.start import origin
@@ -20,20 +20,28 @@ from vqtok.manifest import MANIFEST_FILE
 from vqtok.runtime.onnx import open_engine
 
 
-def train(settings: RunSettings, folder: Path, *, fresh: bool = False) -> dict[str, Any]:
+def train(
+    settings: RunSettings,
+    folder: Path,
+    *,
+    fresh: bool = False,
+    splits: Splits | None = None,
+    show: Show = bar,
+) -> dict[str, Any]:
     """Train into `folder`, going on from its checkpoint, and give the result, also written there.
 
     Every process that torchrun started calls it; the first one writes.
 
+    splits: the data, where they are at hand already. show: opens the run's progress bar.
     Raises SettingsError when the folder holds a run with other settings and not `fresh`, which
     removes it.
     """
-    splits = load_splits(settings.data)
+    splits = splits or load_splits(settings.data)
     is_first = launch().is_first
     # The others wait for the first when their Trainer connects.
     if is_first:
         _prepare(folder, fresh)
-    trainer = Trainer(settings, splits, folder)
+    trainer = Trainer(settings, splits, folder, show)
     if trainer.state.step == trainer.num_steps and (folder / RESULT_FILE).exists():
         return read_result(folder)
     if is_first:
@@ -41,7 +49,8 @@ def train(settings: RunSettings, folder: Path, *, fresh: bool = False) -> dict[s
     state = trainer.run()
     metrics = {}
     if state.history:
-        metrics["validation"] = {k: v for k, v in state.history[-1].items() if k != "step"}
+        passed = ("step", "seconds")
+        metrics["validation"] = {k: v for k, v in state.history[-1].items() if k not in passed}
     result = run_result(settings, state, trainer.hardware, metrics)
     if settings.start is not None:
         result["start"] = origin(settings.start)

@@ -144,6 +144,11 @@ class RunSettings(_Table):
 
 def load_settings(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
     """Read a TOML file; `overrides` are "table.key=value" in TOML. Raises SettingsError."""
+    return settings_from(read_table(path, overrides), str(path))
+
+
+def read_table(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The table of a TOML file with "table.key=value" overrides. Raises SettingsError."""
     try:
         table = tomllib.loads(path.read_text())
     except FileNotFoundError as error:
@@ -152,7 +157,7 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
         raise SettingsError(f"{path} is not TOML: {error}") from error
     for override in overrides:
         _override(table, override)
-    return settings_from(table, str(path))
+    return table
 
 
 def settings_from(table: dict[str, Any], origin: str) -> RunSettings:
@@ -165,6 +170,19 @@ def settings_from(table: dict[str, Any], origin: str) -> RunSettings:
             for e in error.errors()
         )
         raise SettingsError(f"{origin}: " + "; ".join(wrong)) from error
+
+
+def set_value(table: dict[str, Any], key: str, value: Any) -> None:
+    """Set "table.key" in nested tables, making those that are missing.
+
+    Raises ValueError naming the part of the key that is there and is no table.
+    """
+    *parents, last = key.split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise ValueError(f"{parent} is no table")
+    table[last] = value
 
 
 def check_options(method: str, options: Mapping[str, Any]) -> None:
@@ -184,14 +202,14 @@ def check_options(method: str, options: Mapping[str, Any]) -> None:
 
 def _override(table: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
-    *parents, last = key.strip().split(".")
-    if not equals or not last:
+    key = key.strip()
+    if not equals or not key or key.endswith("."):
         raise SettingsError(f"--set takes table.key=value, not {override!r}")
-    for parent in parents:
-        table = table.setdefault(parent, {})
-        if not isinstance(table, dict):
-            raise SettingsError(f"--set {override}: {parent} is no table")
     try:
-        table[last] = tomllib.loads(f"value = {value}")["value"]
+        parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
-        table[last] = value.strip()
+        parsed = value.strip()
+    try:
+        set_value(table, key, parsed)
+    except ValueError as error:
+        raise SettingsError(f"--set {override}: {error}") from error

@@ -1,7 +1,7 @@
 """Tables of runs, best first, for cards and reports."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,8 +106,14 @@ def _additions(options: Mapping[str, Any]) -> list[str]:
 
 def results_table(rows: Sequence[Row]) -> str:
     """A Markdown table of runs, best MSE first."""
-    labels = [SHOWN[column][0].replace("|", r"\|") for column in COLUMNS]
+    labels = [SHOWN[column][0] for column in COLUMNS]
     head = ["method", "code_dim", "learning rate", "epochs", *labels]
     ordered = sorted(rows, key=lambda row: row.figures.get("mse", math.inf))
-    lines = [head, ["---"] * len(head), *(row.cells() for row in ordered)]
+    return markdown_table(head, [row.cells() for row in ordered])
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; bars in cells are escaped."""
+    lines = [[cell.replace("|", r"\|") for cell in cells] for cells in (head, *rows)]
+    lines.insert(1, ["---"] * len(head))
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

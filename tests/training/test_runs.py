@@ -50,7 +50,9 @@ def test_a_result_says_what_was_done_with_what_on_what(made_images: Path, tmp_pa
     assert result["commit"] == commit()
     assert result["hardware"].endswith("1 thread")
     assert [entry["step"] for entry in result["history"]] == [3, 6, 8]
-    last = {k: v for k, v in result["history"][-1].items() if k != "step"}
+    times = [entry["seconds"] for entry in result["history"]]
+    assert 0.0 < times[0] < times[1] < times[2] == pytest.approx(spent, abs=1e-3)
+    last = {k: v for k, v in result["history"][-1].items() if k not in ("step", "seconds")}
     assert result["metrics"] == {"validation": last}
     assert all(math.isfinite(number) for number in numbers_of(result))
 
