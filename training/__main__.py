@@ -1,7 +1,7 @@
-"""`python -m training train | evaluate | export | report`."""
+"""`python -m training train | evaluate | export | compare | report`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import typer
@@ -88,6 +88,37 @@ def export(  # noqa: PLR0913 - each is an option of the command
     figures = {"test": manifest.metrics["test"]} if "test" in manifest.metrics else {}
     Console().print(metrics_table(figures))
     Console().print(f"{output} is written and its golden image holds.")
+
+
+@app.command()
+def compare(
+    config: Annotated[Path, typer.Argument(help="A TOML file, as in training/configs/compare/.")],
+    work: Annotated[Path, typer.Option(help="Where runs train; shared by all processes.")] = Path(
+        "runs/compare"
+    ),
+    order: Annotated[
+        Literal["table", "rows"],
+        typer.Option(help="table: a first table of all rows early; rows: one row after another."),
+    ] = "table",
+    overrides: Overrides = None,
+    threads: Threads = None,
+    report_only: Annotated[bool, typer.Option(help="Run nothing; write the report.")] = False,
+) -> None:
+    """Run a grid of methods and seeds, or go on with it, and write its report.
+
+    Several processes may share the work: start the same command again.
+    """
+    from training.compare.command import compare as run_comparison
+    from training.compare.command import write_reports
+    from training.compare.load import load_comparison
+
+    if threads:
+        torch.set_num_threads(threads)
+    comparison = load_comparison(config, overrides or ())
+    written = (
+        write_reports(comparison, work) if report_only else run_comparison(comparison, work, order)
+    )
+    Console().print(f"{written.markdown} and {written.html} are written.")
 
 
 @app.command()

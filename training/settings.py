@@ -165,11 +165,17 @@ def settings_from(table: dict[str, Any], origin: str) -> RunSettings:
     try:
         return RunSettings.model_validate(table)
     except ValidationError as error:
-        wrong = (
-            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors()
-        )
-        raise SettingsError(f"{origin}: " + "; ".join(wrong)) from error
+        raise SettingsError(f"{origin}: {mistakes(error)}") from error
+
+
+def mistakes(error: ValidationError) -> str:
+    """Every wrong key and what is wrong with it."""
+    return "; ".join(
+        ".".join(map(str, e["loc"]))
+        + ": " * bool(e["loc"])
+        + e["msg"].removeprefix("Value error, ")
+        for e in error.errors()
+    )
 
 
 def set_value(table: dict[str, Any], key: str, value: Any) -> None:

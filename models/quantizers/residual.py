@@ -20,6 +20,9 @@ from models.randomness import Progress
 Update = Literal["ema", "gradient"]
 
 
+DECAY = 0.99
+
+
 class ResidualQuantizer(Quantizer):
     """`depth` levels of VQ (SoundStream, arXiv 2107.03312, algorithm 1; RQ-VAE, arXiv 2203.01941).
 
@@ -54,9 +57,13 @@ class ResidualQuantizer(Quantizer):
             raise ValueError(f"update is 'ema' or 'gradient', not {update!r}")
         self.codebook_size, self.depth = codebook_size, depth
         self.head_channels = self.code_dim = code_dim
-        averages = {} if decay is None else {"decay": decay}
         self.levels = nn.ModuleList(
-            EmaVectorQuantizer(codebook_size, code_dim, replace_after=replace_after, **averages)
+            EmaVectorQuantizer(
+                codebook_size,
+                code_dim,
+                decay=DECAY if decay is None else decay,
+                replace_after=replace_after,
+            )
             if update == "ema"
             else VectorQuantizer(codebook_size, code_dim, replace_after=replace_after)
             for _ in range(depth)

@@ -36,7 +36,7 @@ def test_the_help_names_the_commands(
 ) -> None:
     assert call(monkeypatch, "--help") == 0
     shown = capsys.readouterr().out
-    for command in ("train", "evaluate", "export"):
+    for command in ("train", "evaluate", "export", "compare", "report"):
         assert f" {command} " in shown
 
 
@@ -45,6 +45,7 @@ def test_the_help_names_the_commands(
     [
         ("train", ["--output", "--set", "--threads", "--fresh"]),
         ("evaluate", ["--split", "--data"]),
+        ("compare", ["--work", "--order", "--set", "--threads", "--report-only"]),
         ("export", ["--output", "--version", "--beside", "--photograph", "--replace"]),
     ],
 )
@@ -101,6 +102,8 @@ MISTAKES = {
         ["train", "tiny.toml", "--output", "run", "--set", "data.folder=nowhere"],
         "no image in nowhere",
     ),
+    "no comparison": (["compare", "none.toml"], "there is no configuration none.toml"),
+    "a comparison that is none": (["compare", "tiny.toml"], "title: Field required; store: "),
     "a run that is none": (["evaluate", "."], "holds no finished run"),
     "an export of nothing": (["export", ".", "--output", "bundle"], "holds no finished run"),
     "a bundle that is there": (["export", ".", "--output", "tiny.toml"], "pass --replace"),

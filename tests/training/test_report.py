@@ -16,8 +16,10 @@ def test_a_page_is_what_its_json_gives(folder: Path) -> None:
 
 
 def test_every_page_has_its_json() -> None:
-    files = {path.stem for path in RESULTS.glob("*.json")}
-    assert {page.stem for page in RESULTS.glob("*.md")} == {f.name for f in FOLDERS} | files
+    """A folder of runs, or a file of a comparison's or an example's own."""
+    stores = {store.stem for store in RESULTS.glob("*.json")}
+    folders = {folder.name for folder in FOLDERS}
+    assert {page.stem for page in RESULTS.glob("*.md")} == folders | stores
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])

@@ -1,0 +1,152 @@
+"""What a comparison is: a TOML file with the shared run, the search, and one entry a row."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from models.quantizers import QUANTIZERS
+from training.objectives import OBJECTIVES
+from training.settings import ObjectiveSettings
+
+METHOD_KEYS = ("model.quantizer", "objective", "optimiser")
+"""What a row may have of its own. Data, trunk and schedule are everybody's."""
+KNOB_VALUES = 3
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SearchSettings(_Table):
+    """Every row is searched over learning_rates × its knob, with `share` of the epochs."""
+
+    learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    share: float = Field(default=0.2, gt=0, le=1)
+    seed: int = 0
+
+
+class Knob(_Table):
+    """The one setting of a method that is searched: "objective.options.gamma", its values."""
+
+    key: str
+    values: tuple[Any, ...] = Field(min_length=KNOB_VALUES, max_length=KNOB_VALUES)
+
+    @field_validator("key")
+    @classmethod
+    def _key(cls, key: str) -> str:
+        if key == "optimiser.learning_rate":
+            raise ValueError("the learning rate is searched in every row and is no row's knob")
+        return _own(key)
+
+
+class MethodSettings(_Table):
+    """A row of the table.
+
+    quantizer: options beside those in `[base.model.quantizer]`, which no row of the paper changes.
+    yardstick: stands beside the paper's rows and is not ranked among them; only yardsticks may
+    have `overrides`, as "table.key" = value, for a code space or a rate of their own.
+    needs_steps: how many steps its published schedule has; with fewer the row carries a note.
+    """
+
+    label: str
+    method: str
+    quantizer: dict[str, Any] = Field(default_factory=dict[str, Any])
+    objective: ObjectiveSettings
+    knob: Knob
+    yardstick: bool = False
+    overrides: dict[str, Any] = Field(default_factory=dict[str, Any])
+    needs_steps: int = Field(default=0, ge=0)
+    note: str = ""
+
+    @field_validator("overrides")
+    @classmethod
+    def _overrides(cls, overrides: dict[str, Any]) -> dict[str, Any]:
+        return {_own(key): value for key, value in overrides.items()}
+
+    @model_validator(mode="after")
+    def _same_for_all(self) -> Self:
+        if self.overrides and not self.yardstick:
+            raise ValueError(
+                f"{self.label} has overrides, which are for rows with yardstick = true"
+            )
+        return self
+
+
+class Comparison(_Table):
+    """A comparison: the shared run, the search, the rows.
+
+    base: a run's table without method, objective, seed and learning rate.
+    store: the JSON list of finished runs; the reports are written beside it.
+    subjects: the labels whose rank the report states first.
+    time_reference: the row whose time is everybody's in the table at equal time; if "", the fastest
+    that is no yardstick.
+    validations: how many points a learning curve has.
+    """
+
+    title: str
+    store: Path
+    subjects: tuple[str, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(min_length=1)
+    base: dict[str, Any]
+    search: SearchSettings = SearchSettings()
+    validations: int = Field(default=10, ge=1)
+    time_reference: str = ""
+    method: tuple[MethodSettings, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        wrong = [*_label_mistakes(self), *_unknown(self.method), *_shared_options(self)]
+        if self.base.get("data", {}).get("validation_images", 5_000) == 0:
+            wrong.append("base.data.validation_images is 0, and the search needs images to choose")
+        if len(set(self.seeds)) < len(self.seeds):
+            wrong.append("a seed stands twice in `seeds`")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+
+def _own(key: str) -> str:
+    if not any(key == own or key.startswith(f"{own}.") for own in METHOD_KEYS):
+        raise ValueError(
+            f"{key} is the same for every row; a row's own keys are below {', '.join(METHOD_KEYS)}"
+        )
+    return key
+
+
+def _label_mistakes(comparison: Comparison) -> list[str]:
+    labels = [method.label for method in comparison.method]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    named = (*comparison.subjects, *filter(None, [comparison.time_reference]))
+    return [f"two rows are called {label}" for label in twice] + [
+        f"no row is called {label!r}; there are {', '.join(labels)}"
+        for label in named
+        if label not in labels
+    ]
+
+
+def _unknown(methods: Sequence[MethodSettings]) -> list[str]:
+    """All unknown quantizers and objectives at once."""
+    quantizers = dict.fromkeys(m.method for m in methods if m.method not in QUANTIZERS)
+    objectives = dict.fromkeys(
+        m.objective.name for m in methods if m.objective.name not in OBJECTIVES
+    )
+    wrong: list[str] = []
+    if quantizers:
+        known = ", ".join(QUANTIZERS)
+        wrong.append(f"no quantizer is called {', '.join(quantizers)}; there are {known}")
+    if objectives:
+        known = ", ".join(OBJECTIVES)
+        wrong.append(f"no objective is called {', '.join(objectives)}; there are {known}")
+    return wrong
+
+
+def _shared_options(comparison: Comparison) -> list[str]:
+    shared = set(comparison.base.get("model", {}).get("quantizer", {}))
+    return [
+        f"{method.label} changes {', '.join(sorted(shared & set(method.quantizer)))}, which is the "
+        "same for every row; a yardstick may put it into `overrides`"
+        for method in comparison.method
+        if shared & set(method.quantizer)
+    ]
