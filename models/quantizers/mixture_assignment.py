@@ -101,11 +101,11 @@ class _Assign(torch.autograd.Function):
             noisy = logits + ctx.noise[-1] if ctx.noise else logits
             # `max` walks the row in vector registers; `argmax` alone does not.
             indices[rows] = noisy.max(dim=1).indices
-            log_sum = logits.logsumexp(1, keepdim=True)
-            q = (logits - log_sum).exp_()
+            # Both: exp of what underflows is many times slower than a softmax.
+            q = logits.softmax(1)
             torch.mm(q, moments, out=q_moments[rows])
             q_sum += q.sum(0)
-            entropy += log_sum.sum() - logits.mul_(q).sum()
+            entropy -= logits.log_softmax(1).mul_(q).sum()
         ctx.save_for_backward(features, table, moments, indices)
         ctx.settings = settings
         ctx.mark_non_differentiable(indices)
