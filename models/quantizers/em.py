@@ -131,7 +131,7 @@ class EmQuantizer(Quantizer):
         z_e = to_tokens(quantized.z_e)
         r = self._responsibilities(nearest_scores(z_e, self.codebook), progress)
         averages = Averages(self.counts, self.sums)
-        averages.move_(Averages(r.sum(0), r.t() @ z_e), self.decay)
+        averages.move_(Averages(r.sum(0), r.t() @ z_e).of_all_processes(), self.decay)
         self.codebook.copy_(averages.codes())
         # What evaluation has, which knows no `progress`.
         self.temperature.copy_(self._temperature(progress))

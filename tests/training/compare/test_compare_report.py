@@ -67,7 +67,6 @@ def test_shipped_pages_are_what_their_stores_give() -> None:
     stores = {ROOT / read_table(path)["store"]: path for path in SHIPPED}
     assert len(stores) == len(SHIPPED) == 3
     there = {store for store in stores if store.exists()}
-    assert {ROOT / "docs/results" / p.name for p in (ROOT / "docs/results").glob("*.json")} == there
     for store in there:
         comparison = load_comparison(stores[store]).model_copy(update={"store": store})
         assert markdown_file(comparison).read_text() == markdown_of(comparison)
