@@ -1,7 +1,7 @@
 """Where a run stands, on disk: written whole or not at all."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ MAY_CHANGE = frozenset(
 class RunState:
     """step: how many are done. seconds: spent on them, validations left out.
 
-    history: the figures of each validation, with the step and the seconds before it.
+    processor_seconds: of all threads of this process, which on a CPU does not count what else the
+    machine did. history: the figures of each validation, with the step and the times before it.
     """
 
     step: int = 0
     seconds: float = 0.0
+    processor_seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
 
 
@@ -35,7 +37,7 @@ def save_checkpoint(
     path = folder / CHECKPOINT_FILE
     content = {
         "settings": settings,
-        "run": {"step": state.step, "seconds": state.seconds, "history": state.history},
+        "run": asdict(state),
         "modules": {name: module.state_dict() for name, module in modules.items()},
     }
     temporary = path.with_suffix(".partial")

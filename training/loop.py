@@ -154,12 +154,13 @@ class Trainer:
     def _advance(self, batches: Iterator[Batch], shown: Bar) -> None:
         """Do the next step, and what is due after it."""
         step, schedule = self.state.step, self.settings.schedule
-        started = time.perf_counter()
+        started = time.perf_counter(), time.process_time()
         if step == self.kmeans_step and self._starts_codes:
             self._initialise_quantizer()
         loss, statistics = self._step(step, next(batches))
         self.state.step = step + 1
-        self.state.seconds += time.perf_counter() - started
+        self.state.seconds += time.perf_counter() - started[0]
+        self.state.processor_seconds += time.process_time() - started[1]
         shown.advance()
         if step % LOG_EVERY == 0:
             self._log(step, loss, statistics, shown)
@@ -196,6 +197,10 @@ class Trainer:
             statistics |= quantized.statistics
         return loss, statistics
 
+    def _passed(self) -> dict[str, float]:
+        names = ("step", "seconds", "processor_seconds")
+        return {name: round(getattr(self.state, name), 3) for name in names}
+
     def _log(self, step: int, loss: Loss, statistics: dict[str, Tensor], shown: Bar) -> None:
         scalars = _averaged({**loss.parts, **statistics, "loss": loss.total})
         scalars["learning_rate"] = self.optimiser.param_groups[0]["lr"]
@@ -223,8 +228,7 @@ class Trainer:
                 f"the validation error after {self.state.step} steps is not finite; lower "
                 "optimiser.learning_rate"
             )
-        passed = {"step": self.state.step, "seconds": round(self.state.seconds, 3)}
-        self.state.history.append({**passed, **figures})
+        self.state.history.append({**self._passed(), **figures})
         named = {f"validation/{name}": value for name, value in figures.items()}
         self.fabric.log_dict(named, step=self.state.step)
 

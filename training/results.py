@@ -46,7 +46,8 @@ def run_result(
 ) -> dict[str, Any]:
     """The result of a run on the hardware `where`; `metrics` by split.
 
-    `seconds` are those of the training steps, with their data and without evaluation.
+    `seconds` are those of the training steps, with their data and without evaluation;
+    `processor_seconds` likewise, of all threads of the first process.
     """
     images = state.step * settings.schedule.batch_size
     return {
@@ -57,6 +58,7 @@ def run_result(
         "steps": state.step,
         "images": images,
         "seconds": round(state.seconds, 1),
+        "processor_seconds": round(state.processor_seconds, 1),
         "images_per_second": round(images / state.seconds, 1),
         "hardware": where,
         "metrics": metrics,

@@ -49,7 +49,7 @@ def train(
     state = trainer.run()
     metrics = {}
     if state.history:
-        passed = ("step", "seconds")
+        passed = ("step", "seconds", "processor_seconds")
         metrics["validation"] = {k: v for k, v in state.history[-1].items() if k not in passed}
     result = run_result(settings, state, trainer.hardware, metrics)
     if settings.start is not None:

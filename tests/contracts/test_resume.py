@@ -187,10 +187,13 @@ def differences(one: Any, other: Any, place: str = "") -> list[str]:
     return [] if one == other else [place]
 
 
+TIMES = ("seconds", "processor_seconds", "images_per_second")
+
+
 def without_times(run: dict[str, Any]) -> dict[str, Any]:
     """A run's state or result without the seconds that it took."""
-    kept = {key: value for key, value in run.items() if key != "seconds"}
-    history = [{k: v for k, v in entry.items() if k != "seconds"} for entry in run["history"]]
+    kept = {key: value for key, value in run.items() if key not in TIMES}
+    history = [{k: v for k, v in entry.items() if k not in TIMES} for entry in run["history"]]
     return {**kept, "history": history}
 
 

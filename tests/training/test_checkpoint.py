@@ -30,7 +30,7 @@ def saved_step(folder: Path) -> int:
 
 
 def test_what_was_saved_comes_back(tmp_path: Path) -> None:
-    state = RunState(7, 1.5, [{"step": 4, "mse": 0.25}])
+    state = RunState(7, 1.5, 1.25, [{"step": 4, "mse": 0.25}])
     save_checkpoint(tmp_path, state, module(3.0), SETTINGS)
     fresh = module(0.0)
     assert load_checkpoint(tmp_path, fresh, SETTINGS) == state

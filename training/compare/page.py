@@ -122,7 +122,8 @@ def _main(rows: Rows) -> Section:
     text = (
         "Lowest test MSE first. The third column is the mean difference to the lowest row of the "
         "paper's, with Student's 95 % interval over seeds. Yardsticks are not ranked: they have a "
-        "code space, an objective or a rate of their own. Time is that of training steps."
+        "code space, an objective or a rate of their own. Time is that of training steps, on a CPU "
+        "that of the processor."
     )
     return Section("Test images, equal steps", text, (*head, "note"), tuple(lines))
 
