@@ -35,6 +35,13 @@ def test_every_link_leads_somewhere(name: str) -> None:
             assert anchor in _anchors(target), f"{name} links to {link}"
 
 
+def test_the_tests_that_the_pitfalls_name_are_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/pitfalls.md").read_text()))
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert named
+    assert named <= set(re.findall(r"(?m)^def (test_\w+)", sources))
+
+
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
 def test_every_make_command_is_a_target(name: str) -> None:
     targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text()))
