@@ -18,9 +18,13 @@ def conv_norm(
 
 
 class ResidualBlock(nn.Module):
-    """x + f(x), f = ReLU, 3 x 3, norm, ReLU, 1 x 1, norm (as in SQ-VAE, Takida et al. 2022)."""
+    """x + f(x), f = ReLU, 3 x 3, norm, ReLU, 1 x 1, norm (as in SQ-VAE, Takida et al. 2022).
 
-    def __init__(self, channels: int, norm: Norm) -> None:
+    silent: f starts at 0, so that a deep trunk starts as a shallow one (Goyal et al. 2017, section
+    5.1). It needs a norm.
+    """
+
+    def __init__(self, channels: int, norm: Norm, *, silent: bool = False) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.ReLU(),
@@ -28,6 +32,10 @@ class ResidualBlock(nn.Module):
             nn.ReLU(),
             conv_norm(channels, channels, 1, norm),
         )
+        if silent:
+            last = self.get_submodule("body.3.1")
+            assert isinstance(last, nn.BatchNorm2d)
+            nn.init.zeros_(last.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)

@@ -17,6 +17,7 @@ class NetworkSettings:
     num_fine_blocks: residual blocks at twice the grid's resolution, on each side.
     standardise: give the vectors to be quantized mean 0 and variance 1 in each dimension, so that
     the start of a codebook fits them as they move.
+    silent_blocks: residual blocks start as the identity.
     """
 
     width: int = 64
@@ -25,12 +26,15 @@ class NetworkSettings:
     norm: Norm = "batch"
     num_fine_blocks: int = 0
     standardise: bool = False
+    silent_blocks: bool = False
 
     def __post_init__(self) -> None:
         if self.factor < 2 or self.factor & (self.factor - 1):
             raise ValueError(f"factor must be a power of 2 and at least 2, not {self.factor}")
         if self.width < 4 or self.width % 4 or min(self.num_blocks, self.num_fine_blocks) < 0:
             raise ValueError("width must be a positive multiple of 4, numbers of blocks at least 0")
+        if self.silent_blocks and self.norm == "none":
+            raise ValueError("silent_blocks needs norm = 'batch', whose scale starts at 0")
         if self.num_fine_blocks and self.factor == 2:
             raise ValueError("num_fine_blocks needs a factor of at least 4")
         if self.norm not in ("batch", "none"):
@@ -60,12 +64,12 @@ class Encoder(nn.Module):
         channels = 3
         for scale in range(1, settings.num_scales + 1):
             if scale == settings.num_scales:
-                layers += _blocks(channels, settings.num_fine_blocks, settings.norm)
+                layers += _blocks(channels, settings.num_fine_blocks, settings)
             wider = settings.channels(scale)
             layers += [conv_norm(channels, wider, 4, settings.norm, stride=2), nn.ReLU()]
             channels = wider
         layers.append(nn.Conv2d(channels, settings.width, 3, padding=1))
-        layers += _blocks(settings.width, settings.num_blocks, settings.norm)
+        layers += _blocks(settings.width, settings.num_blocks, settings)
         self.body = nn.Sequential(*layers)
         self.head = nn.Conv2d(settings.width, head_channels, 1)
         self.standardise = Standardise(vector_channels) if settings.standardise else nn.Identity()
@@ -84,8 +88,9 @@ class Encoder(nn.Module):
         return math.ceil(pixels / factor) * factor
 
 
-def _blocks(channels: int, num: int, norm: Norm) -> list[nn.Module]:
-    return [ResidualBlock(channels, norm) for _ in range(num)]
+def _blocks(channels: int, num: int, settings: NetworkSettings) -> list[nn.Module]:
+    silent = settings.silent_blocks
+    return [ResidualBlock(channels, settings.norm, silent=silent) for _ in range(num)]
 
 
 class Decoder(nn.Module):
@@ -99,14 +104,14 @@ class Decoder(nn.Module):
         self.settings = settings
         width = settings.width
         layers: list[nn.Module] = [nn.Conv2d(code_dim, width, 3, padding=1)]
-        layers += [*_blocks(width, settings.num_blocks, settings.norm), nn.ReLU()]
+        layers += [*_blocks(width, settings.num_blocks, settings), nn.ReLU()]
         channels = width
         for scale in reversed(range(settings.num_scales)):
             narrower = settings.channels(scale) if scale else max(width // 4, 4)
             layers.append(Upsample(channels, narrower))
             channels = narrower
             if scale == settings.num_scales - 1:
-                layers += _blocks(channels, settings.num_fine_blocks, settings.norm)
+                layers += _blocks(channels, settings.num_fine_blocks, settings)
             layers.append(nn.ReLU())
         self.body = nn.Sequential(*layers)
         self.to_pixels = nn.Conv2d(channels, 3, 3, padding=1)

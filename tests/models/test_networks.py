@@ -58,6 +58,7 @@ def test_any_multiple_of_the_factor_will_do(factor: int) -> None:
         ({"width": -4}, "width must be"),
         ({"width": 10}, "width must be"),
         ({"num_blocks": -1}, "numbers of blocks at least 0"),
+        ({"silent_blocks": True, "norm": "none"}, "silent_blocks needs norm = 'batch'"),
         ({"num_fine_blocks": -1}, "numbers of blocks at least 0"),
         ({"num_fine_blocks": 1, "factor": 2}, "num_fine_blocks needs a factor of at least 4"),
         ({"norm": "group"}, "norm must be 'batch' or 'none', not 'group'"),
@@ -168,6 +169,16 @@ def test_the_four_sub_pixels_can_learn_apart() -> None:
     of_sub_pixel = layer.conv.weight.grad.view(3, 4, -1).abs().sum((0, 2))
     assert of_sub_pixel[0] > 0
     assert torch.equal(of_sub_pixel[1:], torch.zeros(3))
+
+
+def test_a_silent_block_starts_as_the_identity_and_learns() -> None:
+    block = ResidualBlock(4, "batch", silent=True)
+    x = torch.randn(2, 4, 5, 5)
+    assert torch.equal(block(x), x)
+    block(x).square().sum().backward()
+    scale = block.get_parameter("body.3.1.weight")
+    assert scale.grad is not None
+    assert (scale.grad != 0).all()
 
 
 def test_a_residual_block_adds_to_what_it_gets() -> None:
