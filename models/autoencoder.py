@@ -1,9 +1,11 @@
 """The tokenizer as one module: encoder, quantizer, decoder."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from models.networks import Decoder, Encoder, NetworkSettings
@@ -34,11 +36,17 @@ class Autoencoder(nn.Module):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.quantizer = build_quantizer(settings.method, settings.quantizer)
-        self.encoder = Encoder(
-            settings.network, self.quantizer.head_channels, self.quantizer.vector_channels
-        )
-        self.decoder = Decoder(settings.network, self.quantizer.code_dim)
+        # Each part by a seed of its own: the decoder, and the encoder below its head, start alike
+        # under every quantizer, which makes comparisons of methods paired.
+        seeds = torch.randint(2**62, (3,)).tolist()
+        with _seeded(seeds[0]):
+            self.quantizer = build_quantizer(settings.method, settings.quantizer)
+        with _seeded(seeds[1]):
+            self.encoder = Encoder(
+                settings.network, self.quantizer.head_channels, self.quantizer.vector_channels
+            )
+        with _seeded(seeds[2]):
+            self.decoder = Decoder(settings.network, self.quantizer.code_dim)
 
     def forward(self, pixels: Tensor, progress: Progress | None = None) -> Reconstruction:
         head = self.encoder(pixels)
@@ -60,3 +68,11 @@ class Autoencoder(nn.Module):
     def decode(self, indices: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) in [0, 1]."""
         return self.decoder(self.quantizer.lookup(indices)).clamp(0.0, 1.0)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Random numbers by a seed, and afterwards as they would have been."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -81,3 +81,20 @@ def test_an_option_that_nobody_knows_is_refused_with_the_known_ones(method: str)
     options: dict[str, Any] = {"tau": 1.0}
     with pytest.raises(ValueError, match=rf"{method} has no option 'tau'; it takes "):
         build_quantizer(method, options)
+
+
+def test_the_trunk_starts_alike_under_every_quantizer() -> None:
+    starts = []
+    for method in sorted(QUANTIZERS):
+        torch.manual_seed(0)
+        starts.append(model_of(method))
+    alike = {"encoder.body.0.0.weight", "encoder.body.3.weight", "decoder.to_pixels.weight"}
+    for name in alike:
+        tensors = [model.get_parameter(name) for model in starts]
+        assert all(torch.equal(tensors[0], other) for other in tensors), name
+
+
+def test_building_a_model_twice_gives_two_starts() -> None:
+    torch.manual_seed(0)
+    first, second = model_of("gmvq"), model_of("gmvq")
+    assert not torch.equal(first.decoder.to_pixels.weight, second.decoder.to_pixels.weight)

@@ -57,7 +57,7 @@ def budget(rows: Rows) -> str:
     seeds = ", ".join(map(str, rows.seeds or rows.comparison.seeds))
     plural = "s" if len(rows.seeds or rows.comparison.seeds) > 1 else ""
     return (
-        "Every row: the same network, start, images and order of images, "
+        "Every row: the same trunk and start of it, images and order of images, "
         f"{epochs:g} epochs{spent}, seed{plural} {seeds}, and the same search. The figures are "
         "means over these seeds, of all test images, which were looked at once a run, at its end. "
         "MSE is on [0, 1]; perplexity is hard and pooled over the set."
