@@ -33,10 +33,14 @@ class VectorQuantizer(NearestCode):
     from "statistics" of the latents (`models.quantizers.affine`).
     inner_rate: learning rate of the codebook's own step before the task's; there is no `codebook`
     term then. With `task_share` 0 nothing else trains the codes.
-    task_share: ν, how much of the task's gradient reaches the chosen codes. OPT of Huh et al. 2023
-    is `inner_rate` (50 at D = 64, 6.25 at D = 8) and `task_share` (0.2) together.
+    task_share: ν, how much of the task's gradient reaches the chosen codes; under Adam, with no
+    other gradient beside it, any ν > 0 is the same but for its rounding. OPT of Huh et al. 2023 is
+    `inner_rate` (50 at D = 64, 6.25 at D = 8) and `task_share` (0.2) together. It holds codes to
+    latents so fast that the commitment must be weak, 0.03 or less, or latents and codes run away
+    together.
 
-    Raises ValueError for rates out of range, and where the inner step of a learned shift diverges.
+    Raises ValueError for rates out of range, and where the inner step of a learned shift diverges;
+    that of a learned scale may too, where latents are far from the origin.
     """
 
     def __init__(  # noqa: PLR0913 - each option is a row of Table 1

@@ -110,7 +110,7 @@ def test_sqvae_of_half_precision_is_computed_in_float32() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fraction", "weight"), [(0.0, 0.0), (0.05, 2.5e-4), (0.1, 5e-4), (0.9, 5e-4)]
+    ("fraction", "weight"), [(0.0, 0.0), (0.05, 3.15e-5), (0.1, 6.3e-5), (0.9, 6.3e-5)]
 )
 def test_gumbels_divergence_comes_in_over_the_first_tenth(fraction: float, weight: float) -> None:
     pixels, made = batch(divergence=2.0)

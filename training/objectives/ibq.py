@@ -12,8 +12,8 @@ class Ibq(Objective):
 
     IBQ (arXiv 2412.02692): `assignment` and `commitment` at weight 1, `codebook` at 0.25. The
     penalty's two parts may be set apart: `posterior_entropy` on H(q(c|x)), `usage_pressure` on
-    H(q̄). Their size is ours, the γβ that serves GM-VQ, since IBQ's stands beside perceptual and
-    adversarial losses.
+    H(q̄); left out, it is the same. Their size is ours, the γβ that serves GM-VQ, since IBQ's stands
+    beside perceptual and adversarial losses.
     """
 
     def __init__(
@@ -21,14 +21,15 @@ class Ibq(Objective):
         assignment: RampLike = 1.0,
         commitment: RampLike = 1.0,
         codebook: RampLike = 0.25,
-        posterior_entropy: RampLike = 0.01,
+        posterior_entropy: RampLike | None = None,
         usage_pressure: RampLike = 0.01,
     ) -> None:
         super().__init__(usage_pressure)
         self.assignment = as_ramp(assignment, "assignment")
         self.commitment = as_ramp(commitment, "commitment")
         self.codebook = as_ramp(codebook, "codebook")
-        self.posterior_entropy = as_ramp(posterior_entropy, "posterior_entropy")
+        own = self.usage_pressure if posterior_entropy is None else posterior_entropy
+        self.posterior_entropy = as_ramp(own, "posterior_entropy")
 
     def weights(self, quantized: Quantized) -> Mapping[str, Ramp]:
         return {
