@@ -2,32 +2,28 @@
 
 Everything that could remember how it got here is on: noise, code replacement, moving averages,
 mirrored samples, AdamW, BatchNorm, averaged weights, temperature and learning rate that follow the
-step, two loader workers. The quick run kills a real process for one quantizer and interrupts all
-of them in this process; `make test-slow` kills a process for each, and interrupts variants at every
-place.
+step, two loader workers. The quick run kills a real process and tries every place for one
+quantizer, and interrupts all of them in this process at the first checkpoint; `make test-slow`
+does all of it for each.
 """
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 
 from models.quantizers import QUANTIZERS
 from models.quantizers.replacement import DeadCodes
 from models.storage import WEIGHTS_FILE
+from tests.processes import Process, ended, kill_when
+from tests.processes import start as start_program
+from tests.training.broken_runs import checkpoint, differences, interrupt, without_times
 from tests.training.tiny import (
     CASES,
     OPTIONS,
-    VARIANTS,
     one_thread,
     quantizer_options,
     smooth_images,
@@ -35,7 +31,6 @@ from tests.training.tiny import (
     write_images,
 )
 from training.checkpoint import CHECKPOINT_FILE
-from training.loop import Trainer
 from training.results import RESULT_FILE
 from training.runs import train
 from training.settings import RunSettings, load_settings
@@ -119,40 +114,17 @@ def config_of(settings: RunSettings, folder: Path) -> Path:
     return path
 
 
-def start(config: Path, output: Path) -> subprocess.Popen[bytes]:
-    arguments = ["train", str(config), "--output", str(output), "--threads", "1"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "training", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def start(config: Path, output: Path) -> Process:
+    arguments = [str(config), "--output", str(output), "--threads", "1"]
+    return start_program("training", "train", *arguments)
 
 
 def in_a_process(config: Path, output: Path) -> None:
-    assert start(config, output).wait(120) == 0
+    ended(start(config, output))
 
 
 def in_this_process(config: Path, output: Path) -> None:
     train(load_settings(config), output)
-
-
-def checkpoint(folder: Path) -> dict[str, Any]:
-    return torch.load(folder / CHECKPOINT_FILE, weights_only=True)
-
-
-def kill_after_the_first_checkpoint(config: Path, output: Path) -> None:
-    """Start a run and SIGKILL it as soon as its first checkpoint has its name."""
-    process = start(config, output)
-    try:
-        while not (output / CHECKPOINT_FILE).exists():
-            assert process.poll() is None, "the run ended before its first checkpoint"
-            time.sleep(0.001)
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.wait(60) == -signal.SIGKILL
-    finally:
-        process.kill()
-        process.wait(60)
 
 
 def interrupted(config: Path, folder: Path) -> Path:
@@ -162,39 +134,11 @@ def interrupted(config: Path, folder: Path) -> Path:
     """
     for attempt in range(3):
         output = folder / f"killed-{attempt}"
-        kill_after_the_first_checkpoint(config, output)
+        kill_when((output / CHECKPOINT_FILE).exists, start(config, output))
         if checkpoint(output)["run"]["step"] == FIRST_CHECKPOINT:
             assert not (output / WEIGHTS_FILE).exists()
             return output
     pytest.fail("three runs passed their second checkpoint before they could be killed")
-
-
-def differences(one: Any, other: Any, place: str = "") -> list[str]:
-    """Where two nested states differ in any bit."""
-    if isinstance(one, Tensor):
-        same = one.dtype == other.dtype and torch.equal(one, other)
-        return [] if same else [place]
-    if isinstance(one, dict):
-        keys = one.keys() | other.keys()
-        if one.keys() != other.keys():
-            return [f"{place}: keys"]
-        return [d for key in keys for d in differences(one[key], other[key], f"{place}/{key}")]
-    if isinstance(one, list):
-        if len(one) != len(other):
-            return [f"{place}: length"]
-        pairs = enumerate(zip(one, other, strict=True))
-        return [d for i, (a, b) in pairs for d in differences(a, b, f"{place}/{i}")]
-    return [] if one == other else [place]
-
-
-TIMES = ("seconds", "processor_seconds", "images_per_second")
-
-
-def without_times(run: dict[str, Any]) -> dict[str, Any]:
-    """A run's state or result without the seconds that it took."""
-    kept = {key: value for key, value in run.items() if key not in TIMES}
-    history = [{k: v for k, v in entry.items() if k not in TIMES} for entry in run["history"]]
-    return {**kept, "history": history}
 
 
 def assert_bit_equal(one: Path, other: Path) -> None:
@@ -235,10 +179,6 @@ def test_a_killed_process_goes_on_in_another_to_the_same_bits(
     assert_killing_changes_no_bit(settings_of(case, images), tmp_path, in_a_process)
 
 
-class Interrupted(Exception):
-    """Stands for whatever ends a run in the middle."""
-
-
 @pytest.fixture(scope="module", params=CASES)
 def unbroken(
     request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytest.TempPathFactory
@@ -251,32 +191,16 @@ def unbroken(
     return settings, folder
 
 
-def interrupt(
-    settings: RunSettings, folder: Path, last: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Train until step `last`, which does not happen."""
-    step = Trainer._step
-
-    def broken(self: Trainer, number: int, batch: Any) -> Any:
-        if number == last:
-            raise Interrupted
-        return step(self, number, batch)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "_step", broken)
-        with pytest.raises(Interrupted):
-            train(settings, folder)
-
-
 INTERRUPTIONS = [
     pytest.param(
         case,
         last,
-        marks=[pytest.mark.slow] if case in VARIANTS and last != FIRST_CHECKPOINT else [],
+        marks=[] if case == REPRESENTATIVE or last == FIRST_CHECKPOINT else [pytest.mark.slow],
     )
     for case in CASES
     for last in (0, 2, FIRST_CHECKPOINT, 6)
 ]
+OTHERS = [method for method in QUANTIZERS if method != REPRESENTATIVE]
 
 
 @pytest.mark.parametrize(("unbroken", "last"), INTERRUPTIONS, indirect=["unbroken"])
@@ -301,7 +225,11 @@ def test_a_run_interrupted_around_the_start_of_its_codes_goes_on_to_the_same_bit
     assert_bit_equal(tmp_path / "broken", tmp_path / "unbroken")
 
 
-@pytest.mark.parametrize("unbroken", QUANTIZERS, indirect=True)
+@pytest.mark.parametrize(
+    "unbroken",
+    [REPRESENTATIVE, *(pytest.param(method, marks=pytest.mark.slow) for method in OTHERS)],
+    indirect=True,
+)
 def test_workers_change_no_bit(unbroken: tuple[RunSettings, Path], tmp_path: Path) -> None:
     settings, folder = unbroken
     data = settings.data.model_copy(update={"num_workers": 2})

@@ -20,6 +20,7 @@ from models.collectives import (
     global_sum,
     num_processes,
 )
+from tests.processes import NUM_PROCESSES, save
 
 SAMPLES, DIM = 6, 3
 
@@ -42,7 +43,7 @@ def loss_of(samples: Tensor, weight: Tensor) -> Tensor:
 
 def exchange(rank: int) -> dict[str, Tensor]:
     """What process `rank` of two sees."""
-    share = batch().chunk(2)[rank]
+    share = batch().chunk(NUM_PROCESSES)[rank]
     weight = weights().requires_grad_()
     loss = loss_of(share, weight)
     loss.backward()
@@ -70,5 +71,5 @@ def exchange(rank: int) -> dict[str, Tensor]:
 if __name__ == "__main__":
     place = int(os.environ["RANK"])
     dist.init_process_group("gloo")
-    torch.save(exchange(place), Path(sys.argv[1]) / f"{place}.pt")
+    save(exchange(place), place, Path(sys.argv[1]))
     dist.destroy_process_group()

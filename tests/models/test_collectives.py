@@ -6,16 +6,14 @@ from torch import Tensor
 
 from models.collectives import alone, gathered, global_mean, global_sum, num_processes
 from tests.models.exchanging import batch, loss_of, weights
-from tests.two_processes import ended, start_two
+from tests.processes import made_by_two
 
 Seen = list[dict[str, Tensor]]
 
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    folder = tmp_path_factory.mktemp("exchanged")
-    ended(start_two("tests.models.exchanging", str(folder)))
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return made_by_two("tests.models.exchanging", tmp_path_factory.mktemp("exchanged"))
 
 
 def test_the_gradient_of_a_global_mean_is_that_of_the_whole_batch(seen: Seen) -> None:

@@ -17,7 +17,10 @@ from torch import Tensor, nn
 
 import models.collectives
 from models.collectives import global_mean
-from tests.contracts.test_quantizer import OPTIONS as VARIANTS
+from models.quantizers.replacement import DeadCodes
+from tests.contracts.quantizers.options import OPTIONS as VARIANTS
+from tests.contracts.quantizers.options import SIZES
+from tests.processes import save
 from tests.training.tiny import OBJECTIVES, smooth_images, tiny_settings, tiny_table
 from training.data import Part, Splits
 from training.devices import launch
@@ -37,9 +40,6 @@ class Case(NamedTuple):
     options: dict[str, Any]
     objective: str
     objective_options: Mapping[str, Any] = MappingProxyType({})
-
-
-SIZES: dict[str, Any] = {"codebook_size": 16, "code_dim": 4}
 
 
 def _cases() -> list[Case]:
@@ -74,11 +74,15 @@ FAULTS: dict[str, tuple[str, str, str]] = {
 
 
 class Outcome(NamedTuple):
-    """Of each step the loss of the whole batch and the gradients; at the end the model."""
+    """Of each step the loss of the whole batch and the gradients; at the end the model.
+
+    replaced: how many codes were moved onto vectors of a batch.
+    """
 
     losses: list[float]
     gradients: list[dict[str, Tensor]]
     state: dict[str, Tensor]
+    replaced: int
 
 
 def run(case: Case, folder: Path) -> Outcome:
@@ -105,6 +109,7 @@ def run(case: Case, folder: Path) -> Outcome:
     trainer = Trainer(settings, Splits(Part(images, 0, len(images)), empty, empty), folder)
     losses: list[float] = []
     gradients: list[dict[str, Tensor]] = []
+    replaced: list[int] = []
 
     def keep_loss(_: nn.Module, __: Any, loss: Loss) -> None:
         losses.append(float(global_mean(loss.total.detach())))
@@ -113,11 +118,17 @@ def run(case: Case, folder: Path) -> Outcome:
         named = trainer.wrapped.module.named_parameters()
         gradients.append({name: p.grad.clone() for name, p in named if p.grad is not None})
 
+    def count_replaced(_: nn.Module, __: Any, made: tuple[Tensor, Tensor]) -> None:
+        replaced.append(len(made[0]))
+
     trainer.objective.register_forward_hook(keep_loss)
+    for module in trainer.model.modules():
+        if isinstance(module, DeadCodes):
+            module.register_forward_hook(count_replaced)
     inner: Any = trainer.optimiser.optimizer
     inner.register_step_pre_hook(keep_gradients)
     trainer.run()
-    return Outcome(losses, gradients, trainer.model.state_dict())
+    return Outcome(losses, gradients, trainer.model.state_dict(), sum(replaced))
 
 
 def _identity(x: Tensor) -> Tensor:
@@ -153,7 +164,7 @@ def write_outcomes(folder: Path) -> None:
     for number, (fault, (name, prefix, collective)) in enumerate(FAULTS.items()):
         with without(prefix, collective):
             made[fault] = tuple(run(SENSITIVE[name], folder / f"{rank}-fault-{number}"))
-    torch.save(made, folder / f"{rank}.pt")
+    save(made, rank, folder)
 
 
 if __name__ == "__main__":

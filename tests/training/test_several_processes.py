@@ -1,11 +1,8 @@
 """The command of training in two processes: one folder, one voice, the result of one process."""
 
-import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from models.storage import WEIGHTS_FILE
-from tests.contracts.test_resume import differences
+from tests.processes import ROOT, Process, ended, kill_when, start_two
+from tests.training.broken_runs import checkpoint, differences, interrupt, without_times
 from tests.training.tiny import tiny_settings
-from tests.two_processes import ROOT, ended, start_two
 from training.checkpoint import CHECKPOINT_FILE
-from training.loop import Trainer
 from training.results import read_result
 from training.runs import train
 from training.settings import RunSettings, load_settings
@@ -43,7 +39,7 @@ def written(settings: RunSettings, folder: Path) -> str:
     return str(folder / "config.toml")
 
 
-def start(config: str, output: Path) -> list[subprocess.Popen[str]]:
+def start(config: str, output: Path) -> list[Process]:
     return start_two("training", "train", config, "--output", str(output), "--threads", "1")
 
 
@@ -57,7 +53,7 @@ def test_two_processes_write_one_run_and_speak_with_one_voice(
     made_images: Path, tmp_path: Path
 ) -> None:
     settings = settings_of(made_images, **{"schedule.epochs": 2})
-    first, second = ended(start(written(settings, tmp_path), tmp_path / "two"))
+    first, second = ended(*start(written(settings, tmp_path), tmp_path / "two"))
     assert "PSNR" in first
     assert second == ""
     alone = train(settings, tmp_path / "one")
@@ -88,20 +84,9 @@ def test_torchrun_starts_it_and_a_wrong_setting_is_said(made_images: Path, tmp_p
     assert 'set model.network.norm = "none"' in ran.stderr.replace("\n", " ")
 
 
-def killed_after_the_first_checkpoint(config: str, output: Path) -> dict[str, Any]:
-    """Two processes that are killed as soon as there is a checkpoint; what it says."""
-    processes = start(config, output)
-    try:
-        while not (output / CHECKPOINT_FILE).exists():
-            assert all(process.poll() is None for process in processes)
-            time.sleep(0.001)
-    finally:
-        for process in processes:
-            os.kill(process.pid, signal.SIGKILL)
-            process.communicate()
-    found = torch.load(output / CHECKPOINT_FILE, weights_only=True)
-    assert FIRST_CHECKPOINT <= found["run"]["step"] < STEPS
-    return found
+def killed_after_the_first_checkpoint(config: str, output: Path) -> None:
+    kill_when((output / CHECKPOINT_FILE).exists, *start(config, output))
+    assert FIRST_CHECKPOINT <= checkpoint(output)["run"]["step"] < STEPS
 
 
 @pytest.mark.slow
@@ -110,22 +95,15 @@ def test_two_processes_that_were_killed_go_on_as_two_and_as_one(
 ) -> None:
     """As two to the same bits, as one to the same numbers."""
     config = written(settings_of(made_images), tmp_path)
-    ended(start(config, tmp_path / "unbroken"))
+    ended(*start(config, tmp_path / "unbroken"))
     for number in (1, 2):
         killed_after_the_first_checkpoint(config, tmp_path / f"killed-{number}")
-    ended(start(config, tmp_path / "killed-2"))
+    ended(*start(config, tmp_path / "killed-2"))
     train(load_settings(Path(config)), tmp_path / "killed-1")
-    unbroken, again = (
-        torch.load(tmp_path / name / CHECKPOINT_FILE, weights_only=True)
-        for name in ("unbroken", "killed-2")
-    )
+    unbroken, again = (checkpoint(tmp_path / name) for name in ("unbroken", "killed-2"))
     assert differences(unbroken["modules"], again["modules"]) == []
-    assert json.dumps(unbroken["run"]["history"]) == json.dumps(again["run"]["history"])
+    assert without_times(unbroken["run"])["history"] == without_times(again["run"])["history"]
     assert_close(tmp_path / "unbroken", tmp_path / "killed-1")
-
-
-class Interrupted(Exception):
-    """Stands for whatever ends a run in the middle."""
 
 
 @pytest.mark.slow
@@ -134,16 +112,6 @@ def test_one_process_that_was_interrupted_goes_on_as_two(
 ) -> None:
     settings = settings_of(made_images, **{"schedule.epochs": 2})
     train(settings, tmp_path / "unbroken")
-    step = Trainer._step
-
-    def broken(self: Trainer, number: int, batch: Any) -> Any:
-        if number == FIRST_CHECKPOINT + 1:
-            raise Interrupted
-        return step(self, number, batch)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "_step", broken)
-        with pytest.raises(Interrupted):
-            train(settings, tmp_path / "as two")
-    ended(start(written(settings, tmp_path), tmp_path / "as two"))
+    interrupt(settings, tmp_path / "as two", FIRST_CHECKPOINT + 1, monkeypatch)
+    ended(*start(written(settings, tmp_path), tmp_path / "as two"))
     assert_close(tmp_path / "unbroken", tmp_path / "as two")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from models import Autoencoder
 from training.data.batches import to_pixels
-from training.settings import RunSettings, settings_from
+from training.settings import RunSettings, set_value, settings_from
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "vq": {"replace_after": 2},
@@ -109,11 +109,7 @@ def tiny_settings(
     """The settings, with "table.key" changes."""
     table = tiny_table(case, images)
     for name, value in (changes or {}).items():
-        *parents, last = name.split(".")
-        place = table
-        for parent in parents:
-            place = place[parent]
-        place[last] = value
+        set_value(table, name, value)
     return settings_from(table, "a test")
 
 

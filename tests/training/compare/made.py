@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.training.tiny import smooth_images, write_images
+from tests.training.tiny import smooth_images, tiny_table, write_images
 from training.compare.plan import PlannedRun, finals_of, reduced, searches_of
 from training.compare.settings import Comparison
 from training.compare.store import Record
@@ -59,12 +59,7 @@ def table_of(images: Path | str, store: Path | str, **changes: Any) -> dict[str,
         "search": {"learning_rates": [1e-3, 3e-3, 1e-2], "share": 0.25, "seed": 0},
         "validations": 4,
         "base": {
-            "data": {
-                "kind": "folder",
-                "folder": str(images),
-                "validation_images": 16,
-                "image_size": 16,
-            },
+            "data": tiny_table("gmvq", images)["data"],
             "model": {
                 "network": {"width": 8, "num_blocks": 1},
                 "quantizer": {"codebook_size": 16, "code_dim": 4},

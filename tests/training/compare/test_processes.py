@@ -1,23 +1,22 @@
 """Real processes on one store: killed, and side by side."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tomli_w
 
+from tests.processes import ROOT, Process, ended, kill_when
+from tests.processes import start as start_program
+from tests.training.broken_runs import without_times
 from tests.training.compare.made import ROWS, made_data, table_of
 from training.compare.command import compare
 from training.compare.load import load_comparison
 from training.compare.store import Store
 
-ROOT = Path(__file__).parents[3]
 NUM_SEARCHES, NUM_RUNS = 3, 5
 
 
@@ -32,36 +31,13 @@ def config_of(folder: Path, images: Path, *, epochs: int = 10, num_seeds: int = 
     return path
 
 
-def start(config: Path) -> subprocess.Popen[bytes]:
-    arguments = ["compare", str(config), "--work", str(config.parent / "work"), "--threads", "1"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "training", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def start(config: Path) -> Process:
+    work = str(config.parent / "work")
+    return start_program("training", "compare", str(config), "--work", work, "--threads", "1")
 
 
 def records_of(config: Path) -> list[dict[str, Any]]:
     return Store(config.parent / "store.json").records()
-
-
-def without_times(record: dict[str, Any]) -> dict[str, Any]:
-    history = [{k: v for k, v in point.items() if k != "seconds"} for point in record["history"]]
-    return {**{k: v for k, v in record.items() if k != "seconds"}, "history": history}
-
-
-def kill_when(process: subprocess.Popen[bytes], ready: Path | int, config: Path) -> None:
-    """SIGKILL it once a file is there, or so many runs are in the store."""
-    try:
-        while not (ready.exists() if isinstance(ready, Path) else len(records_of(config)) >= ready):
-            assert process.poll() is None, "the grid ended before it could be killed"
-            time.sleep(0.002)
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.wait(60) == -signal.SIGKILL
-    finally:
-        process.kill()
-        process.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -75,23 +51,19 @@ def test_a_grid_that_is_killed_twice_ends_in_the_same_store(images: Path, tmp_pa
     expected = [without_times(record) for record in records_of(whole)]
     assert len(expected) == NUM_RUNS
     final = expected[NUM_SEARCHES]["digest"]
-    kill_when(start(broken), 1, broken)
+    kill_when(lambda: len(records_of(broken)) >= 1, start(broken))
     assert 1 <= len(records_of(broken)) < NUM_SEARCHES
-    kill_when(start(broken), broken.parent / "work" / final / "checkpoint.pt", broken)
+    kill_when((broken.parent / "work" / final / "checkpoint.pt").exists, start(broken))
     assert len(records_of(broken)) == NUM_SEARCHES
     compare(load_comparison(broken), broken.parent / "work")
     assert [without_times(record) for record in records_of(broken)] == expected
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work_and_run_no_run_twice(images: Path, tmp_path: Path) -> None:
     # Finals long enough that whoever starts later still finds some to do.
     config = config_of(tmp_path / "shared", images, epochs=60, num_seeds=4)
-    processes = [start(config) for _ in range(2)]
-    try:
-        assert [process.wait(240) for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
+    ended(start(config), start(config))
     records = records_of(config)
     assert len({record["digest"] for record in records}) == len(records) == NUM_SEARCHES + 4
     finals = [record["digest"] for record in records if record["phase"] == "final"]
