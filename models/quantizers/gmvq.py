@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from models.collectives import global_mean
 from models.quantizers.base import (
+    ParameterState,
     Posterior,
     Quantized,
     Quantizer,
@@ -142,11 +143,9 @@ class GaussianMixtureQuantizer(Quantizer):
         with torch.autocast(head.device.type, enabled=False):
             head = full_precision(head)
             z, w = self._split(head)
-            if self.training:
-                if progress is None:
-                    raise ValueError("training needs `progress`: its noise and its temperature")
-                self.temperature.fill_(self.assignment_temperature.at(progress.fraction))
-            sharpness = w / self.temperature
+            if self.training and progress is None:
+                raise ValueError("training needs `progress`: its noise and its temperature")
+            sharpness = w / self._temperature(progress)
             drawn = self._assign(z, sharpness, head.shape[0], progress)
             grid = drawn.indices.view(head.shape[0], *head.shape[2:])
             sample = self._sample(z, drawn, progress)
@@ -163,6 +162,19 @@ class GaussianMixtureQuantizer(Quantizer):
                 posterior=Posterior(sample.posterior_mean, drawn.entropy),
                 statistics={"precision": w.detach().mean()},
             )
+
+    def _temperature(self, progress: Progress | None) -> Tensor:
+        """That of the step; in evaluation that of the last step of training."""
+        if not self.training or progress is None:
+            return self.temperature
+        value = self.assignment_temperature.at(progress.fraction)
+        return torch.full_like(self.temperature, value)
+
+    @torch.no_grad()
+    def after_step(
+        self, quantized: Quantized, progress: Progress, optimiser_state: ParameterState
+    ) -> None:
+        self.temperature.fill_(self.assignment_temperature.at(progress.fraction))
 
     def _sample(self, z: Tensor, drawn: Assignment, progress: Progress | None) -> MixtureSample:
         """z = μ_j + σ ε (equation 18); in evaluation μ_j."""
