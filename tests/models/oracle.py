@@ -65,71 +65,20 @@ def softmax(logits: Array) -> Array:
     return p / p.sum(1, keepdims=True)
 
 
-@dataclass(frozen=True)
-class Mixture:
-    """GM-VQ, equations 15 to 18, of heads (N, 2 D) or (N, D + 1) and codebook (K, D).
+def entropy_of(q: Array) -> float:
+    """mean_n H(q_n) of rows q (N, K)."""
+    return float(-(q * np.log(q)).sum(1).mean())
 
-    gumbel (N, K) is 0 where tokens are the argmax of the logits; epsilon (N, D) standard normal.
-    """
 
-    heads: Array
-    codebook: Array
-    offset: float
-    two_sigma2: float = 1.0
-    temperature: float = 1.0
-    gumbel: Array | float = 0.0
-    assignment_temperature: float = 1.0
+def divergence_of(q: Array) -> float:
+    """mean_n Σ_c q log(K q) of rows q (N, K)."""
+    return float((q * np.log(q * q.shape[1])).sum(1).mean())
 
-    @property
-    def z(self) -> Array:
-        return self.heads[:, : self.codebook.shape[1]]
 
-    @property
-    def w(self) -> Array:
-        """(N, D), or (N, 1) where a token has one precision."""
-        raw = self.heads[:, self.codebook.shape[1] :] + self.offset
-        return np.minimum(np.log1p(np.exp(-np.abs(raw))) + np.maximum(raw, 0.0), 1e3)
-
-    @property
-    def logits(self) -> Array:
-        difference = self.z[:, None, :] - self.codebook[None, :, :]
-        logits = -0.5 * (self.w[:, None, :] * difference**2).sum(2)
-        return logits / self.assignment_temperature
-
-    @property
-    def posterior(self) -> Array:
-        return softmax(self.logits)
-
-    @property
-    def posterior_mean(self) -> Array:
-        return self.posterior.mean(0)
-
-    @property
-    def indices(self) -> Indices:
-        return (self.logits + self.gumbel).argmax(1)
-
-    @property
-    def commitment(self) -> float:
-        spread = self.posterior * squared_distances(self.z, self.codebook)
-        return spread.sum(1).mean() / self.two_sigma2
-
-    @property
-    def usage(self) -> float:
-        q = self.posterior_mean
-        return (q * np.log(q * len(q))).sum()
-
-    @property
-    def entropy(self) -> float:
-        return -(self.posterior * np.log(self.posterior)).sum(1).mean()
-
-    def relaxed_codes(self, codebook: Array) -> Array:
-        """y @ codebook, y = softmax((l + g) / temperature): what the straight-through pulls at."""
-        return softmax((self.logits + self.gumbel) / self.temperature) @ codebook
-
-    def variances(self, indices: Indices) -> Array:
-        """(N, 1): equation 18 for the codes of the tokens."""
-        distance = ((self.z - self.codebook[indices]) ** 2).sum(1, keepdims=True)
-        return distance / self.codebook.shape[1] / self.two_sigma2
+def usage_of(q: Array) -> float:
+    """KL(q̄ || uniform) of rows q (N, K)."""
+    mean = q.mean(0)
+    return float((mean * np.log(mean * len(mean))).sum())
 
 
 def numeric_gradient(function: Callable[[Array], float], at: Array, step: float = 1e-5) -> Array:

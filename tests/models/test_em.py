@@ -11,21 +11,25 @@ from models.quantizers.em import EmQuantizer
 from models.quantizers.vq_ema import EmaVectorQuantizer
 from models.randomness import DRAW_STREAM, INITIALISATION_STEP, Progress
 from tests.models import oracle
-from tests.models.oracle import Array, numeric_gradient
-from tests.models.soft_oracle import (
+from tests.models.few_tokens import (
     SIDE,
     TOKENS_PER_SAMPLE,
     assert_close,
     assert_frequencies,
     assert_gradients,
-    em_posterior,
-    entropy_of,
-    inverse_draws,
     many,
     progress,
     pulled,
     random_head,
     tokens_of,
+)
+from tests.models.oracle import (
+    Array,
+    Indices,
+    entropy_of,
+    numeric_gradient,
+    softmax,
+    squared_distances,
     usage_of,
 )
 
@@ -40,6 +44,17 @@ def build(temperature: Any = 1.5, **options: Any) -> EmQuantizer:
 
 def codes_of(quantizer: Any) -> Array:
     return quantizer.codebook.detach().clone().numpy()
+
+
+def em_posterior(z: Array, codebook: Array, temperature: float) -> Array:
+    """q(c|x) (N, K) of soft EM."""
+    return softmax(-squared_distances(z, codebook) / temperature)
+
+
+def inverse_draws(q: Array, u: Array) -> Indices:
+    """(N, m): of each row of q (N, K), the codes at which its distribution reaches u (N, m)."""
+    reached = np.cumsum(q, axis=1)[:, None, :] >= u[:, :, None]
+    return np.asarray(reached.argmax(2))
 
 
 def responsibilities(q: Array, given: Progress, num_samples: int) -> Array:

@@ -1,6 +1,7 @@
 """GM-VQ against the formulas: forward values, each term's gradient, noise, schedules."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -8,37 +9,40 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.quantizers import build_quantizer, mixture_assignment
+from models.quantizers import Quantized, build_quantizer
 from models.quantizers.base import to_tokens
 from models.quantizers.gmvq import (
     MAX_PRECISION,
     GaussianMixtureQuantizer,
 )
-from models.quantizers.mixture_assignment import AssignmentSettings, assign
 from models.randomness import Noise, Progress
 from tests.models import oracle
-from tests.models.mixtures import (
+from tests.models.few_tokens import (
     NUM_STEPS,
     TOKENS,
-    D,
-    K,
-    Loss,
     assert_close,
     assert_gradients,
+    gumbel_of,
+    progress,
+    pulled,
+)
+from tests.models.mixture_oracle import (
+    noise_gradients,
+    numeric_gradients,
+    straight_through_gradients,
+)
+from tests.models.mixtures import (
+    D,
+    K,
     build,
     divergence,
     epsilon_of,
     formula,
     gradients,
-    gumbel_of,
-    noise_gradients,
-    numeric_gradients,
-    progress,
-    pulled,
     random_head,
-    straight_through_gradients,
 )
 
+Loss = Callable[[Quantized], Tensor]
 PRECISIONS = ("per_dimension", "scalar")
 
 
@@ -48,7 +52,7 @@ PRECISIONS = ("per_dimension", "scalar")
 def test_forward_values_are_the_formulas(precision: str, training: bool, two_sigma2: float) -> None:
     quantizer = build(precision=precision, two_sigma2=two_sigma2, noise="off").train(training)
     head, given = random_head(quantizer), progress()
-    mixture = formula(quantizer, head, gumbel_of(given) if training else 0.0)
+    mixture = formula(quantizer, head, gumbel_of(given, K) if training else 0.0)
     result = quantizer(head, given)
     assert (result.indices.flatten().numpy() == mixture.indices).all()
     assert_close(to_tokens(result.z_q.detach()), mixture.codebook[mixture.indices])
@@ -79,7 +83,7 @@ def test_a_terms_gradient_is_that_of_its_formula(term: str, precision: str) -> N
     head, given = random_head(quantizer), progress()
     result = quantizer(head, given)
     loss = divergence(result) if term == "usage" else result.terms[term]
-    mixture = formula(quantizer, head, gumbel_of(given))
+    mixture = formula(quantizer, head, gumbel_of(given, K))
     expected = numeric_gradients(mixture, lambda m: getattr(m, term))
     assert_gradients(gradients(quantizer, head, loss), expected)
 
@@ -94,7 +98,7 @@ def test_the_straight_through_gradient_is_that_of_the_softmax_mixture(
     head = random_head(quantizer)
     loss, pull = pulled(quantizer(head, given).z_q)
     temperature = 2.0 * math.exp(math.log(0.05) * step / NUM_STEPS)
-    mixture = replace(formula(quantizer, head, gumbel_of(given)), temperature=temperature)
+    mixture = replace(formula(quantizer, head, gumbel_of(given, K)), temperature=temperature)
     expected = straight_through_gradients(mixture, pull)
     assert_gradients(gradients(quantizer, head, loss), expected)
 
@@ -119,7 +123,7 @@ def test_gradients_of_all_outputs_together_are_the_sum() -> None:
 def test_the_noise_has_the_variance_of_equation_18(kind: str, two_sigma2: float) -> None:
     quantizer, given = build(noise=kind, two_sigma2=two_sigma2).train(), progress()
     head = random_head(quantizer)
-    mixture = formula(quantizer, head, gumbel_of(given))
+    mixture = formula(quantizer, head, gumbel_of(given, K))
     variances = mixture.variances(mixture.indices)
     variances = {"token": variances, "batch_mean": variances.mean(), "off": -1e-8}[kind]
     added = np.sqrt(variances + 1e-8) * epsilon_of(given)
@@ -133,7 +137,7 @@ def test_sigma_carries_gradient_to_what_the_option_names(reaches: str, kind: str
     quantizer, given = build(noise=kind, sigma_gradient=reaches).train(), progress(step=0)
     head = random_head(quantizer)
     loss, pull = pulled(quantizer(head, given).z_q)
-    mixture = replace(formula(quantizer, head, gumbel_of(given)), temperature=2.0)
+    mixture = replace(formula(quantizer, head, gumbel_of(given, K)), temperature=2.0)
     of_head, of_codes = straight_through_gradients(mixture, pull)
     more_head, more_codes = noise_gradients(mixture, pull, epsilon_of(given), kind)
     assert min(np.abs(more_head).max(), np.abs(more_codes).max()) > 1e-2
@@ -159,7 +163,7 @@ def test_a_token_on_its_code_has_a_finite_gradient() -> None:
 def test_tokens_are_drawn_until_argmax_from_and_the_best_thereafter(step: int) -> None:
     quantizer, given = build(argmax_from=0.5).train(), progress(step)
     head = random_head(quantizer)
-    gumbel = gumbel_of(given) if step < NUM_STEPS // 2 else 0.0
+    gumbel = gumbel_of(given, K) if step < NUM_STEPS // 2 else 0.0
     mixture = formula(quantizer, head, gumbel)
     assert (quantizer(head, given).indices.flatten().numpy() == mixture.indices).all()
 
@@ -260,40 +264,6 @@ def test_the_offset_is_part_of_the_rule() -> None:
     quantizer = build()
     quantizer.offset.fill_(-0.25)
     assert quantizer.rule() == {"offset": -0.25, "max_precision": 1e3}
-
-
-def everything(chunk: int, num: int, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """Outputs and gradients of one assignment in chunks of `chunk` tokens."""
-    monkeypatch.setattr(mixture_assignment, "TOKENS_PER_CHUNK", chunk)
-    torch.manual_seed(6)
-    z, w, codes = (torch.randn(rows, D).double() for rows in (num, num, K))
-    z, w, codes = inputs = z.requires_grad_(), w.abs().requires_grad_(), codes.requires_grad_()
-    gumbel = torch.from_numpy(np.random.default_rng(0).gumbel(size=(num, K)))
-    given = AssignmentSettings(temperature=0.7)
-    result = assign(z, w, codes, lambda start, stop: gumbel[start:stop], given)
-    weights = torch.linspace(-1, 1, K).double()
-    loss = (result.z_c * z.detach().cos()).sum() + 2 * result.distances(z).mean()
-    loss = loss + (weights * result.posterior_mean).sum() - 0.3 * result.entropy
-    return [*result, *torch.autograd.grad(loss, inputs)]
-
-
-@pytest.mark.parametrize("num", [1, 2, 63, 64, 65, 130])
-def test_the_chunk_size_does_not_matter(num: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = everything(1000, num, monkeypatch)
-    for chunk in (1, 7, 64):
-        for got, expected in zip(everything(chunk, num, monkeypatch), whole, strict=True):
-            torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("chunk", [1, 3, 5])
-def test_chunks_that_cut_samples_draw_the_same_noise(
-    chunk: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mixture_assignment, "TOKENS_PER_CHUNK", chunk)
-    quantizer, given = build().train(), progress()
-    head = random_head(quantizer)
-    mixture = formula(quantizer, head, gumbel_of(given))
-    assert (quantizer(head, given).indices.flatten().numpy() == mixture.indices).all()
 
 
 @pytest.mark.parametrize(

@@ -12,21 +12,25 @@ from torch import Tensor
 from models.quantizers import build_quantizer
 from models.quantizers.gumbel import GumbelQuantizer
 from models.randomness import INITIALISATION_STEP, Progress
-from tests.models.oracle import Array, numeric_gradient, softmax
-from tests.models.soft_oracle import (
+from tests.models.few_tokens import (
     NUM_STEPS,
     SIDE,
     assert_close,
     assert_frequencies,
     assert_gradients,
-    divergence_of,
-    entropy_of,
     gumbel_of,
     many,
     progress,
     pulled,
     random_head,
     tokens_of,
+)
+from tests.models.oracle import (
+    Array,
+    divergence_of,
+    entropy_of,
+    numeric_gradient,
+    softmax,
     usage_of,
 )
 

@@ -13,22 +13,17 @@ from models.quantizers import build_quantizer
 from models.quantizers.mixture_noise import SMALLEST_VARIANCE
 from models.quantizers.mixture_regulariser import REGULARISERS
 from models.randomness import Noise, Progress
-from tests.models.mixtures import (
+from tests.models.few_tokens import (
     NUM_STEPS,
-    D,
     assert_close,
     assert_gradients,
-    build,
-    epsilon_of,
-    formula,
-    gradients,
     gumbel_of,
-    numeric_gradients,
     progress,
     pulled,
-    random_head,
 )
-from tests.models.oracle import Array, Mixture, squared_distances
+from tests.models.mixture_oracle import Mixture, numeric_gradients
+from tests.models.mixtures import D, K, build, epsilon_of, formula, gradients, random_head
+from tests.models.oracle import Array, squared_distances
 
 TWO_SIGMA2, TEMPERATURE, GUMBEL_TEMPERATURE = 0.7, 0.6, 0.9
 OPTIONS: dict[str, Any] = {
@@ -43,7 +38,7 @@ def mixture_of(quantizer: Any, head: Any, gumbel: Array | float) -> Mixture:
     return replace(
         formula(quantizer, head, gumbel),
         temperature=GUMBEL_TEMPERATURE,
-        assignment_temperature=float(quantizer.temperature),
+        assignment_temperature=quantizer.assignment_temperature.start,
     )
 
 
@@ -78,7 +73,7 @@ def test_a_regulariser_has_the_value_and_the_gradient_of_its_formula(
     head, given = random_head(quantizer), progress()
     epsilon = epsilon_of(given)
     term = quantizer(head, given).terms["commitment"]
-    at = mixture_of(quantizer, head, gumbel_of(given))
+    at = mixture_of(quantizer, head, gumbel_of(given, K))
     assert_close(term.item(), reading(name, at, at, epsilon), rtol=1e-6)
     expected = numeric_gradients(at, lambda m: reading(name, m, at, epsilon))
     assert_gradients(gradients(quantizer, head, term), expected)
@@ -125,7 +120,7 @@ def test_the_decoders_gradient_reaches_the_drawn_code_or_all_by_their_share(dens
     head, given = random_head(quantizer), progress()
     z_q = quantizer(head, given).z_q
     loss, pull = pulled(z_q)
-    at = mixture_of(quantizer, head, gumbel_of(given))
+    at = mixture_of(quantizer, head, gumbel_of(given, K))
     assert_close(loss.item(), (pull * at.codebook[at.indices]).sum())
 
     def value(m: Mixture) -> float:
@@ -142,7 +137,7 @@ def test_the_assignment_temperature_divides_the_logits(temperature: float, train
     quantizer = build(assignment_temperature=temperature).train(training)
     head, given = random_head(quantizer), progress()
     result = quantizer(head, given)
-    at = mixture_of(quantizer, head, gumbel_of(given) if training else 0.0)
+    at = mixture_of(quantizer, head, gumbel_of(given, K) if training else 0.0)
     assert at.assignment_temperature == temperature
     assert (result.indices.flatten().numpy() == at.indices).all()
     assert_close(result.posterior.mean.detach(), at.posterior_mean)
@@ -166,7 +161,8 @@ def test_evaluation_sees_the_temperature_last_trained_with() -> None:
     quantizer = build(assignment_temperature=ramp)
     head, step = random_head(quantizer).detach(), NUM_STEPS // 2
     assert float(quantizer.temperature) == 2.0
-    quantizer.train()(head, progress(step))
+    given = progress(step)
+    quantizer.after_step(quantizer.train()(head, given), given, {})
     expected = replace(formula(quantizer, head, 0.0), assignment_temperature=0.2).entropy
     assert_close(quantizer.eval()(head, None).posterior.entropy.item(), expected)
     other = build(assignment_temperature=ramp)
@@ -213,7 +209,7 @@ def test_the_component_entropy_of_one_variance_a_batch_is_that_of_the_drawn_code
     quantizer = build(component_entropy=True, noise="batch_mean", **OPTIONS).train()
     head, given = random_head(quantizer), progress()
     term = quantizer(head, given).terms["component_entropy"]
-    at = mixture_of(quantizer, head, gumbel_of(given))
+    at = mixture_of(quantizer, head, gumbel_of(given, K))
     assert_close(term.item(), entropy_of(drawn_log_variance(at, at)))
     expected = numeric_gradients(at, lambda m: entropy_of(drawn_log_variance(m, at)))
     assert_gradients(gradients(quantizer, head, term), expected)

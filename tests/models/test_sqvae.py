@@ -14,25 +14,24 @@ from models.quantizers import build_quantizer
 from models.quantizers.sqvae import MIN_VARIANCE, StochasticQuantizer
 from models.randomness import INITIALISATION_STEP
 from tests.models import oracle
-from tests.models.soft_oracle import (
+from tests.models.few_tokens import (
     NUM_STEPS,
     SAMPLES,
     SIDE,
     TOKENS,
     TOKENS_PER_SAMPLE,
-    Sqvae,
     assert_close,
     assert_frequencies,
     assert_gradients,
-    entropy_of,
     gumbel_of,
     many,
     progress,
     pulled,
     random_head,
     tokens_of,
-    usage_of,
 )
+from tests.models.oracle import entropy_of, usage_of
+from tests.models.sqvae_oracle import Sqvae
 
 K, D = 5, 3
 KINDS = pytest.mark.parametrize("kind", ["I", "II", "III", "IV"])
