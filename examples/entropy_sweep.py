@@ -12,14 +12,13 @@ It reads CIFAR-10 below `VQTOK_DATA`, and goes on with the runs that the folder 
 are those of the validation images.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from examples.short_runs import markdown_table, run, smoke_changes, write_results
+from examples.short_runs import markdown_table, parse, run, write_results
 
 BETAS, SEEDS = (1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0), range(5)
 GAMMA, VALID_RATIO = 1e-3, 0.9
@@ -90,16 +89,11 @@ def picture(result: Mapping[str, Any], path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the sweep; write entropy-sweep.json, .md and .png."""
-    parser = argparse.ArgumentParser(description="GM-VQ over weights of usage and seeds.")
-    parser.add_argument("--output", type=Path, default=Path("runs/entropy-sweep"))
-    parser.add_argument("--epochs", type=float, default=1.0, help="of each run")
-    parser.add_argument("--smoke", action="store_true", help="tiny runs, in seconds")
-    options = parser.parse_args(arguments)
-    if options.smoke:
-        result = sweep(BETAS[::3], SEEDS[:2], smoke_changes(options.output), options.output)
-    else:
-        result = sweep(BETAS, SEEDS, {"schedule.epochs": options.epochs}, options.output)
-    path = options.output / "entropy-sweep"
+    description = "GM-VQ over weights of usage and seeds."
+    asked = parse(arguments, description, name="entropy-sweep", epochs=1.0)
+    betas, seeds = (BETAS[::3], SEEDS[:2]) if asked.smoke else (BETAS, SEEDS)
+    result = sweep(betas, seeds, asked.changes, asked.output)
+    path = asked.output / "entropy-sweep"
     write_results(path, result, page(result))
     picture(result, path.with_suffix(".png"))
     print(page(result))

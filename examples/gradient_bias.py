@@ -10,7 +10,6 @@ length of the exact gradient, and draws so many samples that what is left is bia
 """
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 from torch import Tensor, nn
 
+from examples.short_runs import markdown_table, write_results
 from training.results import commit, hardware
 
 ACTIONS, HIDDEN = 10, (50, 5)
@@ -157,13 +157,13 @@ def table(result: Mapping[str, Any]) -> str:
     few, many = PAPERS_SAMPLES, f"{result['samples']:,}"
     head = ["activation", "estimator", "τ"]
     head += [f"{kind}, {k} samples" for kind in ("absolute", "relative") for k in (few, many)]
-    lines = [head, ["---"] * len(head)]
+    rows = []
     for each in result["cells"]:
         columns = ("absolute_few", "absolute", "relative_few", "relative")
         figures = [_correlation(each["correlations"][name]) for name in columns]
         setting = [each["activation"], each["estimator"], f"{each['gumbel_temperature']:g}"]
-        lines.append([*setting, *figures])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        rows.append([*setting, *figures])
+    return markdown_table(head, rows)
 
 
 def _range(result: Mapping[str, Any], name: str) -> str:
@@ -226,10 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--smoke", action="store_true", help="a few networks, in seconds")
     options = parser.parse_args(arguments)
     result = experiment(SMOKE if options.smoke else FULL)
-    options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "gradient-bias"
-    path.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-    path.with_suffix(".md").write_text(page(result))
+    write_results(path, result, page(result))
     picture(result, path.with_suffix(".png"))
     print(table(result))
 

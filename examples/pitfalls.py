@@ -13,7 +13,6 @@ none. Where all three errors agree, the codes carry the image.
 It reads CIFAR-10 below `VQTOK_DATA`, and goes on with the runs that the folder holds.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from examples.short_runs import markdown_table, run, settings_with, smoke_changes, write_results
+from examples.short_runs import markdown_table, parse, run, settings_with, write_results
 from models import Autoencoder, Noise, Progress, load
 from models.quantizers.base import to_grid, to_tokens
 from training.data import Part, load_splits
@@ -122,16 +121,10 @@ def picture(result: Mapping[str, Any], path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the variants; write pitfalls.json, .md and .png."""
-    parser = argparse.ArgumentParser(description="Three ways in which GM-VQ goes wrong.")
-    parser.add_argument("--output", type=Path, default=Path("runs/pitfalls"))
-    parser.add_argument("--epochs", type=float, default=0.2, help="of each run")
-    parser.add_argument("--smoke", action="store_true", help="tiny runs, in seconds")
-    options = parser.parse_args(arguments)
-    changes = (
-        smoke_changes(options.output) if options.smoke else {"schedule.epochs": options.epochs}
-    )
-    result = experiment(changes, options.output)
-    path = options.output / "pitfalls"
+    description = "Three ways in which GM-VQ goes wrong."
+    asked = parse(arguments, description, name="pitfalls", epochs=0.2)
+    result = experiment(asked.changes, asked.output)
+    path = asked.output / "pitfalls"
     write_results(path, result, page(result))
     picture(result, path.with_suffix(".png"))
     print(page(result))

@@ -1,15 +1,16 @@
 """GM-VQ runs of the examples: settings as a table, changed by name, trained into a folder."""
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from training.runs import train
-from training.settings import RunSettings, settings_from
+from training.settings import RunSettings, set_value, settings_from
 
 
 def base_table() -> dict[str, Any]:
@@ -54,11 +55,7 @@ def settings_with(changes: Mapping[str, Any]) -> RunSettings:
     """The base table with "table.key" changed, in their order."""
     table = base_table()
     for name, value in changes.items():
-        *parents, last = name.split(".")
-        place = table
-        for parent in parents:
-            place = place[parent]
-        place[last] = value
+        set_value(table, name, value)
     return settings_from(table, "an example")
 
 
@@ -67,6 +64,25 @@ def run(name: str, changes: Mapping[str, Any], output: Path) -> dict[str, Any]:
     result = train(settings_with({"name": name, **changes}), output / name)
     origin = {key: result[key] for key in ("commit", "seed", "steps", "images", "hardware")}
     return {"name": name, **origin, **result["metrics"]["validation"]}
+
+
+class Asked(NamedTuple):
+    """What a command line asks for: where results go, and in what runs differ from the base."""
+
+    output: Path
+    changes: dict[str, Any]
+    smoke: bool
+
+
+def parse(arguments: Sequence[str] | None, description: str, *, name: str, epochs: float) -> Asked:
+    """The command line of the example `name`, whose runs are `epochs` long unless it says else."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--output", type=Path, default=Path("runs") / name)
+    parser.add_argument("--epochs", type=float, default=epochs, help="of each run")
+    parser.add_argument("--smoke", action="store_true", help="tiny runs, in seconds")
+    given = parser.parse_args(arguments)
+    changes = smoke_changes(given.output) if given.smoke else {"schedule.epochs": given.epochs}
+    return Asked(given.output, changes, given.smoke)
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
