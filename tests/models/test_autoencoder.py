@@ -83,18 +83,16 @@ def test_an_option_that_nobody_knows_is_refused_with_the_known_ones(method: str)
         build_quantizer(method, options)
 
 
-def test_the_trunk_starts_alike_under_every_quantizer() -> None:
-    starts = []
-    for method in sorted(QUANTIZERS):
-        torch.manual_seed(0)
-        starts.append(model_of(method))
-    alike = {"encoder.body.0.0.weight", "encoder.body.3.weight", "decoder.to_pixels.weight"}
-    for name in alike:
+def test_the_trunk_starts_alike_under_every_quantizer_of_one_code_dim() -> None:
+    models = [model_of(method) for method in sorted(QUANTIZERS)]
+    starts = [model for model in models if model.quantizer.code_dim == OPTIONS["code_dim"]]
+    assert len(starts) > 5
+    for name in ("encoder.body.0.0.weight", "encoder.body.4.weight", "decoder.to_pixels.weight"):
         tensors = [model.get_parameter(name) for model in starts]
         assert all(torch.equal(tensors[0], other) for other in tensors), name
 
 
 def test_building_a_model_twice_gives_two_starts() -> None:
-    torch.manual_seed(0)
-    first, second = model_of("gmvq"), model_of("gmvq")
+    settings = model_of("gmvq").settings
+    first, second = Autoencoder(settings), Autoencoder(settings)
     assert not torch.equal(first.decoder.to_pixels.weight, second.decoder.to_pixels.weight)
