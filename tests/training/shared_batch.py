@@ -29,7 +29,7 @@ from training.objectives import OBJECTIVES as KNOWN_OBJECTIVES
 from training.objectives import Loss
 
 STEPS, BATCH_SIZE, SIDE = 3, 8, 8
-"""A batch has 32 tokens, so that of 16 codes some stay unused for two steps."""
+"""A batch has 32 tokens, so that of 16 codes some stay unused in a step."""
 
 
 class Case(NamedTuple):
@@ -46,10 +46,17 @@ def _cases() -> list[Case]:
     cases: list[Case] = []
     for method, objective in OBJECTIVES.items():
         variants = [*VARIANTS[method], tiny_table(method, "unused")["model"]["quantizer"]]
-        cases += [Case(f"{method}-{i}", method, v, objective) for i, v in enumerate(variants)]
+        cases += [
+            Case(f"{method}-{i}", method, _impatient(v), objective) for i, v in enumerate(variants)
+        ]
     # Objectives that no quantizer has as its own are tried with the quantizer that has a posterior.
     others = [name for name in KNOWN_OBJECTIVES if name not in OBJECTIVES.values()]
     return cases + [Case(name, "gmvq", SIZES | {"noise": "token"}, name) for name in others]
+
+
+def _impatient(options: dict[str, Any]) -> dict[str, Any]:
+    """Three steps are few: what replaces codes does so at the first step that does not use them."""
+    return options | ({"replace_after": 1} if "replace_after" in options else {})
 
 
 CASES = {case.name: case for case in _cases()}
