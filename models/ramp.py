@@ -1,7 +1,9 @@
 """Numbers that change while a model trains: a start, an end, and the part of training between."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
 Shape = Literal["linear", "geometric"]
@@ -14,8 +16,8 @@ class Ramp:
     """`start` up to the share `begin` of training, `end` from `until` on, a ramp between.
 
     linear: equal steps. geometric: equal ratios, as Jang et al. 2017 anneal temperatures; needs
-    start and end greater than 0. Raises ValueError for shares out of order and for ramps that do
-    not exist.
+    start and end greater than 0. Raises ValueError for what is no finite number, for shares out of
+    order and for ramps that do not exist.
     """
 
     start: float
@@ -25,6 +27,8 @@ class Ramp:
     shape: Shape = "linear"
 
     def __post_init__(self) -> None:
+        for name in ("start", "end", "begin", "until"):
+            _check_number(getattr(self, name), f"{name} must be")
         if not 0.0 <= self.begin < self.until <= 1.0:
             raise ValueError(
                 "begin and until are shares of training, 0 <= begin < until <= 1, "
@@ -56,9 +60,16 @@ def as_ramp(value: RampLike | Ramp, name: str, default_shape: Shape = "linear") 
     if isinstance(value, Ramp):
         return value
     if not isinstance(value, Mapping):
+        _check_number(value, f"{name} must be")
         return Ramp(value, value)
     table: dict[str, Any] = {"shape": default_shape, **value}
     try:
         return Ramp(**table)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: {error}") from error
+
+
+def _check_number(value: object, must_be: str) -> None:
+    # A bool is an int to Python, and no weight or temperature to anybody.
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise ValueError(f"{must_be} a finite number, not {value!r}")

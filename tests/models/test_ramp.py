@@ -1,7 +1,9 @@
 """Ramps: numbers that change over training."""
 
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from models.ramp import Ramp, as_ramp
@@ -39,8 +41,22 @@ def test_a_table_may_leave_the_shape_to_the_option() -> None:
         ({"start": 1.0, "end": 0.0, "shape": "cosine"}, "gamma: shape must be"),
         ({"start": 1.0, "end": 0.0, "begin": 0.5, "until": 0.5}, "gamma: begin and until"),
         ({"start": 1.0, "end": 0.0, "until": 1.5}, "gamma: begin and until"),
+        ({"start": "a", "end": 1.0}, "gamma: start must be a finite number, not 'a'"),
+        ({"start": 1.0, "end": True}, "gamma: end must be a finite number, not True"),
+        ({"start": 1.0, "end": math.inf}, "gamma: end must be a finite number, not inf"),
+        ({"start": 1.0, "end": 0.0, "begin": math.nan}, "gamma: begin must be a finite number"),
     ],
 )
 def test_a_wrong_table_is_refused_by_name(table: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         as_ramp(table, "gamma")
+
+
+@pytest.mark.parametrize("value", ["x", True, None, math.nan, -math.inf])
+def test_what_is_no_finite_number_is_refused_by_name(value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^commitment must be a finite number, not {value!r}$"):
+        as_ramp(value, "commitment")
+
+
+def test_whole_numbers_and_numpys_are_numbers() -> None:
+    assert [as_ramp(value, "x").at(0.5) for value in (2, np.float64(2.0))] == [2.0, 2.0]
