@@ -10,9 +10,17 @@ import torch
 from training.settings import SettingsError
 
 CHECKPOINT_FILE = "checkpoint.pt"
-# What says where and how fast a run is computed, but not what.
+# What says where and how fast a run is computed, and how it is called and watched, but not what.
 MAY_CHANGE = frozenset(
-    {"data.num_workers", "schedule.checkpoint_every", "schedule.device", "schedule.compile"}
+    {
+        "name",
+        "data.folder",
+        "data.num_workers",
+        "schedule.checkpoint_every",
+        "schedule.validate_every",
+        "schedule.device",
+        "schedule.compile",
+    }
 )
 
 

@@ -84,8 +84,8 @@ def test_the_bytes_are_on_the_disk_before_the_name_is(
     [
         ({"seed": 1}, ["seed"]),
         ({"data": {"flip": False, "folder": "x"}}, ["data.flip"]),
-        ({"data": {"flip": True}}, ["data.folder"]),
-        ({"name": "new", "seed": 2}, ["name", "seed"]),
+        ({"data": {"folder": "x"}}, ["data.flip"]),
+        ({"start": "new", "seed": 2}, ["seed", "start"]),
     ],
 )
 def test_other_settings_are_refused_naming_what_changed(
@@ -107,6 +107,8 @@ def test_other_settings_are_refused_naming_what_changed(
         ("schedule", {"device": "cuda"}),
         ("schedule", {"compile": True}),
         ("schedule", {"checkpoint_every": 7}),
+        ("schedule", {"validate_every": 7}),
+        ("data", {"folder": "elsewhere"}),
     ],
 )
 def test_a_run_may_go_on_elsewhere_and_at_another_pace(
@@ -115,3 +117,8 @@ def test_a_run_may_go_on_elsewhere_and_at_another_pace(
     save_checkpoint(tmp_path, RunState(3), module(3.0), SETTINGS)
     changed = SETTINGS | {table: SETTINGS[table] | setting}
     assert load_checkpoint(tmp_path, module(0.0), changed).step == 3
+
+
+def test_a_run_may_be_called_something_else(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, RunState(3), module(3.0), {**SETTINGS, "name": "old"})
+    assert load_checkpoint(tmp_path, module(0.0), {**SETTINGS, "name": "new"}).step == 3
