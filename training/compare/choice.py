@@ -1,8 +1,9 @@
 """What a row's search ends with."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from training.compare.plan import Point, searches_of
 from training.compare.settings import Comparison, MethodSettings
@@ -33,6 +34,26 @@ class Search:
             return None
         point, record = min(self.tried, key=lambda tried: validation_error(tried[1]))
         return point if math.isfinite(validation_error(record)) else None
+
+    @property
+    def at_edge(self) -> tuple[str, ...]:
+        """Which parts of the chosen point, "learning_rate" or "knob", are the least or most tried.
+
+        A range needs several numbers: nothing is at the edge of one, or of names and tables.
+        """
+        if self.chosen is None:
+            return ()
+        points = [point for point, _ in self.tried]
+        return tuple(
+            name
+            for name in Point._fields
+            if _is_edge(getattr(self.chosen, name), [getattr(point, name) for point in points])
+        )
+
+
+def _is_edge(chosen: Any, values: Sequence[Any]) -> bool:
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    return numbers and min(values) < max(values) and chosen in (min(values), max(values))
 
 
 def search_of(

@@ -1,12 +1,13 @@
 """`python -m training compare`: the grid, and the report beside its store."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from training.compare.grid import OrderName, run_grid
 from training.compare.html import html_page
 from training.compare.page import markdown_page
-from training.compare.preflight import check_rows
+from training.compare.preflight import check_data, check_rows
 from training.compare.rows import gather
 from training.compare.settings import Comparison
 from training.compare.store import Store
@@ -26,6 +27,7 @@ class Reports:
 def compare(comparison: Comparison, work: Path, order: OrderName = "table") -> Reports:
     """Run what is unfinished and write the report; the Markdown table after every run."""
     splits = load_splits(DataSettings.model_validate(comparison.base.get("data", {})))
+    check_data(comparison, splits)
     check_rows(comparison, Store(comparison.store).by_digest(), splits.train[0].shape[:2])
     with bars() as show:
         run_grid(
@@ -58,7 +60,7 @@ def markdown_of(comparison: Comparison) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all, since another process may write the same page."""
-    temporary = path.with_name(f"{path.name}.tmp")
+    """Whole or not at all; each process has a file of its own until the page gets its name."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text)
     temporary.replace(path)

@@ -44,7 +44,7 @@ def plan_mistakes(comparison: Comparison) -> list[str]:
                 if run.digest in seen:
                     wrong[f"{seen[run.digest]} and {run.label} plan the same run twice"] = None
                 seen[run.digest] = run.label
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             sentence = str(error)
             named = sentence.startswith(f"{method.label}: ")
             wrong[sentence if named else f"{method.label}: {sentence}"] = None

@@ -23,6 +23,7 @@ SHOWN_BITS = {
     "bits_fixed": ("bits an image, fixed length", 1.0, ".0f"),
     "bits_entropy": ("bits an image, entropy", 1.0, ".0f"),
 }
+EDGE = "†"
 QUALITY = ("psnr", "ssim", "perplexity", "used_codes", "soft_perplexity", "posterior_entropy")
 
 
@@ -183,13 +184,35 @@ def _search(rows: Rows) -> Section:
         f"setting of its own, seed {search.seed}, {search.share * 100.0:g} % of the epochs each, "
         "and by nothing but the MSE (× 10³) on the last training images, which no run trained on. "
         "The lowest, in bold, was taken for the runs above. No test image was at hand."
+        f"{_edges(rows)}"
     )
     head = ("method", "setting", "value", *(f"learning rate {rate}" for rate in rates))
     return Section("The search", text, head, tuple(lines))
 
 
+def _edges(rows: Rows) -> str:
+    """The sentence on choices that a wider search might better; empty where there are none."""
+    at_edge = [
+        f"{row.label} ({' and '.join(_edge_text(row, name) for name in row.search.at_edge)})"
+        for row in rows.rows
+        if row.search.at_edge
+    ]
+    if not at_edge:
+        return ""
+    return (
+        f" Marked {EDGE} are choices at the edge of what was tried, beyond which a lower one may "
+        f"lie: {', '.join(at_edge)}."
+    )
+
+
+def _edge_text(row: Row, name: str) -> str:
+    rate, knob = point_text(row.point)
+    return f"learning rate {rate}" if name == "learning_rate" else f"`{row.method.knob.key}` {knob}"
+
+
 def _search_rows(row: Row) -> list[tuple[str, ...]]:
     knob, tried = row.method.knob, row.search.tried
+    mark = f" {EDGE}" if row.search.at_edge else ""
     lines: list[tuple[str, ...]] = []
     for value in knob.values:
         cells: list[str] = []
@@ -197,7 +220,7 @@ def _search_rows(row: Row) -> list[tuple[str, ...]]:
             if point.knob != value:
                 continue
             shown = "" if record is None else _searched(record)
-            cells.append(f"**{shown}**" if point == row.point else shown)
+            cells.append(f"**{shown}**{mark}" if point == row.point else shown)
         lines.append((row.label, f"`{knob.key}`", knob_text(value), *cells))
     return lines
 

@@ -9,7 +9,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from models.quantizers import build_quantizer
 from training.compare.rows import Row
+from training.compare.store import Record
 
 INK = "#010203"
 """Stands for the page's text colour until the SVG is written."""
@@ -112,11 +114,18 @@ def usage(row: Row, number: int) -> str:
         shares = row.compared[0]["usage"]
         ranks = [100.0 * place / (len(shares) - 1) for place in range(len(shares))]
         axes.fill_between(ranks, shares, color=colour_of(number), alpha=0.75, linewidth=0)
-        axes.axhline(fmean(shares), color=INK, linewidth=0.8, linestyle=(0, (3, 3)))
+        axes.axhline(even_use(row.compared[0]), color=INK, linewidth=0.8, linestyle=(0, (3, 3)))
         axes.set_ylim(bottom=0.0)
         axes.set_xlim(0.0, 100.0)
 
     return _svg(draw, (2.6, 1.7), f"usage-{number}")
+
+
+def even_use(record: Record) -> float:
+    """Percent of the tokens that each code has, of all levels, where all are used alike."""
+    model = record["settings"]["model"]
+    quantizer = build_quantizer(model["method"], model["quantizer"])
+    return 100.0 / (quantizer.codebook_size * quantizer.depth)
 
 
 def _svg(draw: Callable[[Axes], None], size: tuple[float, float], name: str) -> str:

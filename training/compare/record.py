@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from models.quantizers import Quantizer
 from training.compare.plan import PlannedRun, reduced
 from training.compare.store import Record
+from training.devices import device_type, launch
 from training.results import commit, hardware
+from training.settings import settings_from
 
 DIGITS = 6
 USAGE_POINTS = 65
@@ -39,18 +41,28 @@ def finished_record(
     kept = {name: figures[name] for name in FIGURES if name in figures}
     if "mutual_information" in figures:
         kept["mutual_information_bits"] = figures["mutual_information"] / math.log(2.0)
-    clock = _clock()
+    clock = _clock(planned)
     curve = [
         {**{key: point[key] for key in CURVE}, "seconds": point[clock]}
         for point in result["history"]
     ]
-    run = {"images": result["images"], "steps": result["steps"], "seconds": result[clock]}
+    run = {name: result[name] for name in ("images", "steps", "hardware")}
+    run["seconds"] = result[clock]
     return _rounded({**_origin(planned), **run, **kept, **extra, "failed": "", "history": curve})
 
 
 def failed_record(planned: PlannedRun, sentence: str) -> Record:
     """The record of a run that diverged: its sentence, and no figures."""
-    return _rounded({**_origin(planned), "failed": sentence, "history": []})
+    where = hardware(device_of(planned))
+    return _rounded(
+        {**_origin(planned), "hardware": where, "failed": sentence, "history": []},
+    )
+
+
+def device_of(planned: PlannedRun) -> torch.device:
+    """The device that a run's schedule chooses on this machine."""
+    schedule = settings_from(dict(planned.table), planned.label).schedule
+    return torch.device(device_type(schedule, launch()))
 
 
 def rate(quantizer: Quantizer, figures: Mapping[str, float], num_images: int) -> dict[str, float]:
@@ -83,20 +95,15 @@ def _origin(planned: PlannedRun) -> dict[str, Any]:
         "epochs": planned.table["schedule"]["epochs"],
         "learning_rate": planned.point.learning_rate,
         "knob": planned.point.knob,
-        "hardware": hardware(_device()),
-        "clock": _clock(),
+        "clock": _clock(planned),
         "commit": commit(),
         "settings": reduced(planned.table),
     }
 
 
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _clock() -> str:
+def _clock(planned: PlannedRun) -> str:
     """Which of a run's times compares methods: a CPU's does without what else the machine did."""
-    return "processor_seconds" if _device().type == "cpu" else "seconds"
+    return "processor_seconds" if device_of(planned).type == "cpu" else "seconds"
 
 
 def _rounded(value: Any) -> Any:

@@ -10,7 +10,13 @@ import torch
 
 from models import Autoencoder
 from training.compare.plan import PlannedRun
-from training.compare.record import failed_record, finished_record, rate, usage_quantiles
+from training.compare.record import (
+    device_of,
+    failed_record,
+    finished_record,
+    rate,
+    usage_quantiles,
+)
 from training.compare.store import Record
 from training.data import Part, Splits
 from training.data.batches import to_pixels
@@ -39,7 +45,7 @@ def perform(
         result = train(settings, folder, splits=seen, show=show)
     except FloatingPointError as error:
         return failed_record(planned, str(error))
-    model = load_run(folder)[1].to("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_run(folder)[1].to(device_of(planned))
     if planned.phase == "search":
         figures = result["metrics"]["validation"]
         extra: dict[str, Any] = rate(model.quantizer, figures, len(splits.validation))

@@ -1,17 +1,34 @@
 """What a comparison is: a TOML file with the shared run, the search, and one entry a row."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    field_validator,
+    model_validator,
+)
 
 from models.quantizers import QUANTIZERS
 from training.objectives import OBJECTIVES
 from training.settings import ObjectiveSettings
 
+SIZES = frozenset({"codebook_size", "code_dim"})
 METHOD_KEYS = ("model.quantizer", "objective", "optimiser")
 """What a row may have of its own. Data, trunk and schedule are everybody's."""
+TABLES = ("model.quantizer", "objective", "objective.options", "optimiser")
+ELSEWHERE = {
+    "seed": "the seeds are `seeds`, that of the search is `search.seed`",
+    "model.method": "each row names its own in `method`",
+    "objective": "each row has its own in `objective`",
+    "optimiser.learning_rate": "what is searched stands in `search.learning_rates`",
+}
+"""Keys of a run that the comparison sets, and where."""
 KNOB_VALUES = 3
 
 
@@ -19,10 +36,13 @@ class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Rate = Annotated[FiniteFloat, Field(gt=0)]
+
+
 class SearchSettings(_Table):
     """Every row is searched over learning_rates × its knob, with `share` of the epochs."""
 
-    learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    learning_rates: tuple[Rate, ...] = Field(default=(1e-3, 3e-3, 1e-2), min_length=1)
     share: float = Field(default=0.2, gt=0, le=1)
     seed: int = 0
 
@@ -39,6 +59,14 @@ class Knob(_Table):
         if key == "optimiser.learning_rate":
             raise ValueError("the learning rate is searched in every row and is no row's knob")
         return _own(key)
+
+    @field_validator("values")
+    @classmethod
+    def _values(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        wrong = [str(value) for value in values if not _finite(value)]
+        if wrong:
+            raise ValueError(f"no value to search: {', '.join(wrong)}; take finite numbers")
+        return values
 
 
 class MethodSettings(_Table):
@@ -77,7 +105,7 @@ class MethodSettings(_Table):
 class Comparison(_Table):
     """A comparison: the shared run, the search, the rows.
 
-    base: a run's table without method, objective, seed and learning rate.
+    base: a run's table without method, objective, seed and learning rate, which are refused there.
     store: the JSON list of finished runs; the reports are written beside it.
     subjects: the labels whose rank the report states first.
     time_reference: the row whose time is everybody's in the table at equal time; if "", the fastest
@@ -98,6 +126,7 @@ class Comparison(_Table):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         wrong = [*_label_mistakes(self), *_unknown(self.method), *_shared_options(self)]
+        wrong += [*_ignored(self.base), *_shared_knobs(self)]
         if self.base.get("data", {}).get("validation_images", 5_000) == 0:
             wrong.append("base.data.validation_images is 0, and the search needs images to choose")
         if len(set(self.seeds)) < len(self.seeds):
@@ -105,6 +134,15 @@ class Comparison(_Table):
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
+
+
+def _finite(value: object) -> bool:
+    """Whether no number in it is infinite or none at all."""
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _own(key: str) -> str:
@@ -143,10 +181,46 @@ def _unknown(methods: Sequence[MethodSettings]) -> list[str]:
 
 
 def _shared_options(comparison: Comparison) -> list[str]:
-    shared = set(comparison.base.get("model", {}).get("quantizer", {}))
+    shared = _shared_keys(comparison)
     return [
         f"{method.label} changes {', '.join(sorted(shared & set(method.quantizer)))}, which is the "
         "same for every row; a yardstick may put it into `overrides`"
         for method in comparison.method
         if shared & set(method.quantizer)
     ]
+
+
+def _shared_keys(comparison: Comparison) -> set[str]:
+    return set(comparison.base.get("model", {}).get("quantizer", {})) | SIZES
+
+
+def _shared_knobs(comparison: Comparison) -> list[str]:
+    """Knobs by which a row would search what the others share; yardsticks may."""
+    shared = {f"model.quantizer.{key}" for key in _shared_keys(comparison)} | {"objective.name"}
+    wrong: list[str] = []
+    for method in comparison.method:
+        key = method.knob.key
+        if method.yardstick:
+            continue
+        start = f"{method.label}: its knob {key}"
+        if key in TABLES:
+            wrong.append(f"{start} is a whole table; name one option in it")
+        elif key.startswith("optimiser.") or any(f"{key}.".startswith(f"{s}.") for s in shared):
+            wrong.append(f"{start} is the same for every row; only a yardstick may search it")
+    return wrong
+
+
+def _ignored(base: Mapping[str, Any]) -> list[str]:
+    """What each row or run has of its own, so that the shared run's would be overwritten."""
+    return [
+        f"base.{key} is not used: {sentence}"
+        for key, sentence in ELSEWHERE.items()
+        if _holds(base, key)
+    ]
+
+
+def _holds(table: Mapping[str, Any], key: str) -> bool:
+    first, _, rest = key.partition(".")
+    if first not in table or not rest:
+        return first in table
+    return isinstance(table[first], Mapping) and _holds(table[first], rest)

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,7 @@ def claimed(folder: Path) -> Iterator[bool]:
 
     The claim is the kernel's lock on a file there, so it ends with the process, however that ends.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / "claim", os.O_RDWR | os.O_CREAT)
+    descriptor = _open_claim(folder)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -61,6 +60,17 @@ def claimed(folder: Path) -> Iterator[bool]:
         yield True
     finally:
         os.close(descriptor)
+
+
+def _open_claim(folder: Path) -> int:
+    """The descriptor of the claim's file; again where another process removed the folder between.
+
+    A search run's folder is removed by the process that has finished it.
+    """
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            return os.open(folder / "claim", os.O_RDWR | os.O_CREAT)
 
 
 @contextmanager

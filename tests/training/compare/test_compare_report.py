@@ -2,23 +2,37 @@
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import tomli_w
+from matplotlib.axes import Axes
 from PIL import Image
 
 import training.__main__ as command_line
-from tests.training.compare.made import comparison_of, store_of, table_of
-from training.compare.command import markdown_file, markdown_of
+from tests.training.compare.made import comparison_of, finished, store_of, table_of
+from training.compare.choice import Search
+from training.compare.command import _write, markdown_file, markdown_of
 from training.compare.html import html_page
 from training.compare.load import load_comparison
-from training.compare.plots import COLOURS, INK, colour_of, dash_of, learning_curves
+from training.compare.page import markdown_page
+from training.compare.plan import Point, searches_of
+from training.compare.plots import (
+    COLOURS,
+    INK,
+    colour_of,
+    dash_of,
+    even_use,
+    learning_curves,
+    usage,
+)
 from training.compare.rows import Rows, gather
 from training.compare.run import ORIGINALS, PICTURE
 from training.compare.store import Store
@@ -95,11 +109,78 @@ def test_the_markdown_page_is_made_again_from_the_json_alone(tmp_path: Path) -> 
 def test_the_whole_search_stands_in_the_page_and_the_choice_in_bold(rows: Rows) -> None:
     section = html_page(rows, Path("none")).partition("<h2>The search</h2>")[2]
     cells = re.findall(
-        r"<td>(?:<strong>)?([\d.]+)(?:</strong>)?</td>", section.split("</section>")[0]
+        r"<td>(?:<strong>)?([\d.]+)(?:</strong> †)?</td>", section.split("</section>")[0]
     )
     # Of nine values a row: 3 knob values, 9 errors.
     assert len(cells) == 3 * 12 + 3
     assert section.count("<strong>10.000</strong>") == 3
+
+
+def test_a_choice_at_the_edge_of_what_was_tried_is_marked() -> None:
+    comparison = comparison_of()
+    records = store_of(comparison, {"VQ": [0.006, 0.0061], "GM-VQ": [0.003, 0.0032]})
+    own = {label: [r for r in records if r["method"] == label] for label in ("VQ", "GM-VQ")}
+    own["VQ"][4]["mse"], own["GM-VQ"][7]["mse"] = 0.001, 0.001
+    page = markdown_page(gather(comparison, records))
+    assert "| **1.000** |" in page
+    assert "| **1.000** † |" in page
+    assert page.count("†") == 2
+    assert (
+        "Marked † are choices at the edge of what was tried, beyond which a lower one may lie: "
+        "GM-VQ (learning rate 0.01)."
+    ) in page
+    own["GM-VQ"][8]["mse"] = 0.0005
+    page = markdown_page(gather(comparison, records))
+    assert "GM-VQ (learning rate 0.01 and `objective.options.gamma` 0.003)." in page
+
+
+@pytest.mark.parametrize("values", [[0.5], [True, False], ["a", "b"], [{"end": 1.0}, 2.0]])
+def test_what_has_no_order_has_no_edge(values: list[Any]) -> None:
+    comparison = comparison_of()
+    run = searches_of(comparison, comparison.method[0])[0]
+    tried = [
+        (Point(1e-3, value), finished(run, 0.01 + place)) for place, value in enumerate(values)
+    ]
+    assert Search(tuple(tried)).at_edge == ()
+
+
+def test_even_use_is_one_share_for_every_code_of_every_level(rows: Rows) -> None:
+    few, vq = (rows.of(label).compared[0] for label in ("Few codes", "VQ"))
+    assert (even_use(few), even_use(vq)) == (100.0 / 8, 100.0 / 16)
+    model = {"method": "rvq", "quantizer": {"codebook_size": 16, "code_dim": 4, "depth": 2}}
+    assert even_use({"settings": {"model": model}}) == 100.0 / 32
+
+
+def test_the_line_in_the_plot_is_even_use_and_no_mean_of_quantiles(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[float] = []
+    monkeypatch.setattr(Axes, "axhline", lambda _axes, y, **_style: drawn.append(y))
+    usage(rows.of("VQ"), 0)
+    assert drawn == [100.0 / 16]
+
+
+def test_a_page_is_written_while_another_process_writes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "store.md"
+    program = (
+        "import pathlib, sys\n"
+        "from training.compare.command import _write\n"
+        "_write(pathlib.Path(sys.argv[1]), 'theirs')"
+    )
+    seen: list[str] = []
+
+    def the_other_first(temporary: Path, target: Path) -> Path:
+        monkeypatch.undo()
+        subprocess.run([sys.executable, "-c", program, str(page)], cwd=ROOT, check=True)
+        seen.append(page.read_text())
+        return temporary.replace(target)
+
+    monkeypatch.setattr(Path, "replace", the_other_first)
+    _write(page, "ours")
+    assert (seen, page.read_text()) == (["theirs"], "ours")
+    assert [path.name for path in tmp_path.iterdir()] == ["store.md"]
 
 
 def test_the_html_page_needs_nothing_beside_it(rows: Rows, tmp_path: Path) -> None:

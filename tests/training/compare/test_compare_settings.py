@@ -1,19 +1,23 @@
 """A comparison that would not be fair, or could not run, is refused before anything is trained."""
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tomli_w
 
 from models.quantizers import QUANTIZERS
 from tests.training.compare.made import ROWS, table_of
+from training.compare import preflight
 from training.compare.load import load_comparison
-from training.compare.preflight import check_rows
+from training.compare.preflight import check_data, check_rows
 from training.compare.settings import Comparison
+from training.data import Part, Splits
 from training.objectives import OBJECTIVES
-from training.settings import SettingsError, read_table
+from training.settings import RunSettings, SettingsError, read_table, set_value
 
 CONFIGS = Path(__file__).parents[3] / "training/configs/compare"
 SHIPPED = sorted(path for path in CONFIGS.glob("*.toml") if path.name != "rows.toml")
@@ -69,6 +73,8 @@ def test_the_shipped_rows_are_the_papers_and_the_yardsticks() -> None:
     assert {"FSQ 8·5·5·5", "IBQ", "SimVQ", "EM"} <= {r["label"] for r in rows if "yardstick" in r}
 
 
+CODE_DIM = "model.quantizer.code_dim"
+COMMITMENT = "objective.options.commitment"
 REFUSED: dict[str, tuple[list[dict[str, Any]], str]] = {
     "unknown methods": (
         [row(0, method="aaa"), row(1, method="bbb"), row(2, objective={"name": "ccc"})],
@@ -93,6 +99,53 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], str]] = {
     "a knob on the rate": (
         [row(2, knob={"key": "optimiser.learning_rate", "values": [1, 2, 3]})],
         "the learning rate is searched in every row",
+    ),
+    "a knob on the code's size": (
+        [row(2, knob={"key": "model.quantizer.code_dim", "values": [2, 4, 8]})],
+        "GM-VQ: its knob model.quantizer.code_dim is the same for every row; only a yardstick",
+    ),
+    "a knob on the objective's name": (
+        [row(2, knob={"key": "objective.name", "values": ["albo", "vib", "vdib"]})],
+        "GM-VQ: its knob objective.name is the same for every row",
+    ),
+    "a knob on the optimiser": (
+        [row(2, knob={"key": "optimiser.weight_decay", "values": [0.0, 1e-4, 1e-2]})],
+        "GM-VQ: its knob optimiser.weight_decay is the same for every row",
+    ),
+    "a knob on the schedule": (
+        [row(2, knob={"key": "schedule.batch_size", "values": [2, 4, 8]})],
+        "schedule.batch_size is the same for every row",
+    ),
+    "a knob on the data": (
+        [row(2, knob={"key": "data.image_size", "values": [8, 16, 32]})],
+        "data.image_size is the same for every row",
+    ),
+    **{
+        f"a knob on all of {table}": (
+            [row(2, knob={"key": table, "values": [{}, {}, {}]})],
+            f"GM-VQ: its knob {table} is a whole table; name one option in it",
+        )
+        for table in ("model.quantizer", "objective", "objective.options", "optimiser")
+    },
+    "a word as a weight": (
+        [row(2), row(0, knob={"key": COMMITMENT, "values": [0.1, "x", 1.0]})],
+        "VQ: objective vqvae: commitment must be a finite number, not 'x'",
+    ),
+    "a word to start from": (
+        [row(2), row(0, knob={"key": COMMITMENT, "values": [0.1, {"start": "a", "end": 1.0}, 1]})],
+        "VQ: objective vqvae: commitment: start must be a finite number, not 'a'",
+    ),
+    "a ramp without an end": (
+        [row(2), row(0, knob={"key": COMMITMENT, "values": [0.1, {"start": "a"}, 1.0]})],
+        "VQ: objective vqvae: commitment: .*end",
+    ),
+    "an infinite weight": (
+        [row(2), row(0, knob={"key": COMMITMENT, "values": [0.1, math.inf, 1.0]})],
+        "no value to search: inf; take finite numbers",
+    ),
+    "an option that is no number": (
+        [row(2), row(1, knob={"key": "model.quantizer.decay", "values": [0.1, math.nan, 0.9]})],
+        "no value to search: nan; take finite numbers",
     ),
     "four values": (
         [row(2, knob={"key": "objective.options.gamma", "values": [1, 2, 3, 4]})],
@@ -133,3 +186,98 @@ def test_a_row_whose_objective_does_not_fit_is_found_by_one_step(tmp_path: Path)
     comparison = load(tmp_path, [wrong, row(2)])
     with pytest.raises(SettingsError, match=r"^hard: .*needs a soft posterior"):
         check_rows(comparison, {}, (16, 16))
+
+
+def test_a_yardstick_may_search_what_the_others_share(tmp_path: Path) -> None:
+    for key, values in {"optimiser.weight_decay": [0.0, 0.1, 1], CODE_DIM: [2, 4, 8]}.items():
+        knob = {"key": key, "values": values}
+        assert load(tmp_path, [row(2), row(3, knob=knob)]).method[1].knob.key == key
+
+
+@pytest.mark.parametrize("rates", [[], [0.0], [math.inf], [math.nan]])
+def test_learning_rates_are_finite_and_above_zero(tmp_path: Path, rates: list[float]) -> None:
+    with pytest.raises(SettingsError, match=r"search\.learning_rates"):
+        load(tmp_path, search={"learning_rates": rates})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "place"),
+    [
+        ("seed", 3, "the seeds are `seeds`"),
+        ("model.method", "vq", "each row names its own in `method`"),
+        ("objective", {"name": "albo"}, "each row has its own in `objective`"),
+        ("optimiser.learning_rate", 1e-3, "stands in `search.learning_rates`"),
+    ],
+)
+def test_what_the_base_cannot_say_is_refused_with_its_place(
+    tmp_path: Path, key: str, value: Any, place: str
+) -> None:
+    base = table_of("images", "store.json")["base"]
+    set_value(base, key, value)
+    with pytest.raises(SettingsError, match=f"base.{key} is not used: .*{place}"):
+        load(tmp_path, base=base)
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError])
+def test_one_step_is_taken_with_every_value_of_a_knob(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    comparison = load(tmp_path, [row(0), row(2)])
+    tried: list[float] = []
+
+    def step(settings: RunSettings, _: tuple[int, ...]) -> None:
+        value = settings.objective.options.get("commitment", 0.0)
+        tried.append(value)
+        if value == 0.25:
+            raise error("0.25 does not work")
+
+    monkeypatch.setattr(preflight, "_step", step)
+    with pytest.raises(SettingsError, match=r"^VQ: 0\.25 does not work$"):
+        check_rows(comparison, {}, (16, 16))
+    assert tried == [0.1, 0.25, 1.0, 0.0, 0.0, 0.0]
+
+
+def splits_of(train: int = 32, validation: int = 16, test: int = 12, side: int = 16) -> Splits:
+    images = np.zeros((train + validation, side, side, 3), np.uint8)
+    return Splits(
+        Part(images, 0, train), Part(images, train, train + validation), Part(images, 0, test)
+    )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "reason"),
+    [
+        ({"test": 0}, "the data have no test images"),
+        ({"validation": 0}, "the data have no validation images"),
+        ({"train": 7}, "batch_size is 8, and there are 7 training images"),
+        ({"side": 18}, "18 x 18 do not divide by model.network.factor 4"),
+    ],
+)
+def test_data_that_do_not_do_are_refused(
+    tmp_path: Path, sizes: dict[str, int], reason: str
+) -> None:
+    comparison = load(tmp_path)
+    check_data(comparison, splits_of())
+    with pytest.raises(SettingsError, match=reason):
+        check_data(comparison, splits_of(**sizes))
+
+
+def test_too_few_vectors_for_k_means_name_the_rows_that_need_them(tmp_path: Path) -> None:
+    base = table_of("images", "store.json")["base"]
+    base["model"]["quantizer"]["codebook_size"] = 256
+    # A batch has 8 · 4 · 4 vectors; whole batches are taken up to the first that is enough.
+    base["schedule"]["kmeans_vectors"] = 129
+    check_data(load(tmp_path, base=base), splits_of())
+    base["schedule"]["kmeans_vectors"] = 128
+    gumbel = row(2, label="Gumbel", method="gumbel", objective={"name": "gumbel"})
+    gumbel["knob"] = {"key": "objective.options.divergence", "values": [1e-4, 5e-4, 2.5e-3]}
+    with pytest.raises(SettingsError) as refused:
+        check_data(load(tmp_path, [*ROWS, gumbel], base=base), splits_of())
+    said = str(refused.value)
+    reason = "k-means needs at least 256 vectors and got 128;"
+    assert [f"{label}: {reason}" in said for label in ("VQ", "EMA", "GM-VQ")] == [True] * 3
+    assert "schedule.kmeans_vectors is 128" in said
+    assert "Few codes" not in said
+    assert "Gumbel" not in said
+    base["schedule"]["kmeans_vectors"] = 0
+    check_data(load(tmp_path, base=base), splits_of())

@@ -1,5 +1,7 @@
 """The grid on made images: what it runs, what it looks at, what stops it and what does not."""
 
+import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -13,18 +15,19 @@ from numpy.typing import NDArray
 
 import training.compare.grid
 import training.compare.run
+import training.compare.store
 from tests.training.compare.made import comparison_of, made_data, store_of
 from tests.training.tiny import one_thread
 from training.compare.command import compare
 from training.compare.grid import pending, run_grid, size_of
 from training.compare.plan import searches_of
-from training.compare.run import ORIGINALS, PICTURE, perform
+from training.compare.run import ORIGINALS, PICTURE, forget, perform
 from training.compare.settings import Comparison
 from training.compare.store import Store, claimed
 from training.data import load_splits
 from training.data.folder import FolderImages
 from training.progress import bars
-from training.settings import DataSettings
+from training.settings import DataSettings, SettingsError
 
 TWO_ROWS = ("VQ", "GM-VQ")
 
@@ -223,6 +226,33 @@ def test_a_claim_ends_with_the_process_that_has_it(tmp_path: Path) -> None:
         holder.stdout.close()
     with claimed(tmp_path / "work" / "run") as mine:
         assert mine
+
+
+def test_a_claim_is_made_again_where_the_folder_went_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, folder = os.open, tmp_path / "run"
+
+    def gone_at_first(path: Path, flags: int) -> int:
+        monkeypatch.undo()
+        forget(folder)
+        assert not folder.exists()
+        return real(path, flags)
+
+    monkeypatch.setattr(training.compare.store.os, "open", gone_at_first)
+    with claimed(folder) as mine:
+        assert mine
+        assert (folder / "claim").is_file()
+
+
+def test_data_without_test_images_stop_a_grid_before_its_first_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(made_data(tmp_path / "images") / "test")
+    monkeypatch.setattr(training.compare.grid, "perform", lambda *_: pytest.fail("a run started"))
+    comparison = comparison_of(tmp_path / "images", tmp_path / "store.json")
+    with pytest.raises(SettingsError, match="the data have no test images"):
+        compare(comparison, tmp_path / "work")
 
 
 def test_a_grid_whose_runs_are_all_claimed_waits_and_looks_again(
