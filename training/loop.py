@@ -48,7 +48,7 @@ class Trainer:
         # time; the flag is inherited by threads that start later.
         torch.set_flush_denormal(True)
         torch.manual_seed(settings.seed)
-        _check_sizes(settings, splits)
+        check_sizes(settings, splits)
         self.settings, self.splits, self.folder, self.show = settings, splits, folder, show
         logger = TensorBoardLogger(folder, name="tensorboard", version="")
         self.fabric = open_fabric(settings, logger)
@@ -244,7 +244,7 @@ def num_steps(schedule: ScheduleSettings, num_images: int) -> int:
     return max(1, round(num_images // schedule.batch_size * schedule.epochs))
 
 
-def _check_sizes(settings: RunSettings, splits: Splits) -> None:
+def check_sizes(settings: RunSettings, splits: Splits) -> None:
     """Raises SettingsError where the images fill no batch or no grid of whole cells."""
     num_images, batch_size = len(splits.train), settings.schedule.batch_size
     if num_images < batch_size:

@@ -11,9 +11,7 @@ from training.compare.plan import PlannedRun, searches_of
 from training.compare.settings import Comparison
 from training.compare.store import Record
 from training.data import Splits
-
-# The trainer's own check, so that a grid refuses what a run would.
-from training.loop import _check_sizes as check_sizes
+from training.loop import check_sizes
 from training.settings import RunSettings, SettingsError, settings_from
 from training.task import Task
 
