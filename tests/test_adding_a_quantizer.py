@@ -84,6 +84,7 @@ def test_the_page_is_one_file_one_line_and_what_tests_it() -> None:
     assert len(commands("python -m")) == 4
 
 
+@pytest.mark.slow
 def test_the_added_quantizer_keeps_every_law(checkout: Path) -> None:
     (command,) = commands("pytest")
     passed = re.search(r"(\d+) passed, \d+ deselected", run(command, checkout))

@@ -45,6 +45,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_data(tmp_path_factory.mktemp("images"))
 
 
+@pytest.mark.slow
 def test_a_grid_that_is_killed_twice_ends_in_the_same_store(images: Path, tmp_path: Path) -> None:
     whole, broken = (config_of(tmp_path / name, images) for name in ("whole", "broken"))
     compare(load_comparison(whole), whole.parent / "work")
