@@ -32,6 +32,14 @@ class Affine(nn.Module):
         away = torch.where(scale < 0.0, -1.0, 1.0) * scale.abs().clamp_min(LEAST_SCALE)
         return (codes - shift) / away
 
+    def curvature(self, chosen: Tensor) -> dict[str, Tensor]:
+        """How fast an error of the codes rises with each parameter, by its name, (D,) each.
+
+        The largest eigenvalue of E [∂(s μ + b)]² in scale and shift of a dimension, or a bound on
+        it; E over the raw codes (N, D) that tokens chose, of all processes.
+        """
+        return {}
+
     def observe(self, z_e: Tensor, codebook: Tensor) -> None:
         """Called after a training step, with its latents (N, D) and the raw codes."""
 
@@ -50,6 +58,10 @@ class LearnedAffine(Affine):
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
         return 1.0 + self.rate * self.scale, self.rate * self.shift
+
+    def curvature(self, chosen: Tensor) -> dict[str, Tensor]:
+        largest = self.rate**2 * (1.0 + global_mean(chosen.square().mean(0)))
+        return {"scale": largest, "shift": largest}
 
 
 class StatisticsAffine(Affine):

@@ -17,6 +17,9 @@ class InnerStep(nn.Module):
     `forward` computes the step and `take` takes it, so that a forward pass changes nothing: z_q is
     looked up in `moved` parameters meanwhile.
 
+    Where a parameter's `curvature` is above 1, that of a code by itself, its gradient is divided by
+    it: a rate that suits codes would throw a scale or a shift that all of them share off.
+
     rate: large, since the loss is a mean: a code that a share p of the tokens chooses goes
     2 p rate / D of the way to their mean, ten times that once the momentum of 0.9 has built up.
     """
@@ -28,18 +31,31 @@ class InnerStep(nn.Module):
             self.register_buffer(_buffer(name), torch.zeros_like(parameter, requires_grad=False))
 
     def forward(
-        self, table: Callable[[Named], Tensor], parameters: Named, z_e: Tensor, indices: Tensor
+        self,
+        table: Callable[[Named], Tensor],
+        parameters: Named,
+        targets: tuple[Tensor, Tensor],
+        curvature: Named,
     ) -> dict[str, Tensor]:
-        """The momenta after this step, by parameter; `table` gives the codes (K, D) of some."""
+        """The momenta after this step, by parameter.
+
+        table: gives the codes (K, D) of some parameters.
+        targets: z_e (N, D) and the indices (N,) of their codes.
+        curvature: of the codes (D,) to a parameter, squared, by its name; 1 for one not named.
+        """
+        z_e, indices = targets
         with torch.enable_grad():
             leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
             z_q = nn.functional.embedding(indices, table(leaves))
             loss = (z_q - z_e.detach()).square().mean()
             gradients = torch.autograd.grad(loss, [*leaves.values()])
-        return {
-            name: self.momentum * self.get_buffer(_buffer(name)) + global_mean(gradient)
-            for name, gradient in zip(leaves, gradients, strict=True)
-        }
+        momenta: dict[str, Tensor] = {}
+        for name, gradient in zip(leaves, gradients, strict=True):
+            step = global_mean(gradient)
+            if name in curvature:
+                step = step / curvature[name].clamp_min(1.0)
+            momenta[name] = self.momentum * self.get_buffer(_buffer(name)) + step
+        return momenta
 
     def moved(self, parameters: Named, momenta: Named) -> dict[str, Tensor]:
         """Where the step leads, with gradient to the parameters where they stand."""

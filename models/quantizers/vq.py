@@ -39,8 +39,8 @@ class VectorQuantizer(NearestCode):
     latents so fast that the commitment must be weak, 0.03 or less, or latents and codes run away
     together.
 
-    Raises ValueError for rates out of range, and where the inner step of a learned shift diverges;
-    that of a learned scale may too, where latents are far from the origin.
+    Raises ValueError for rates out of range, and for an inner rate at which a learned affine map
+    could diverge.
     """
 
     def __init__(  # noqa: PLR0913 - each option is a row of Table 1
@@ -73,7 +73,9 @@ class VectorQuantizer(NearestCode):
             indices = self._nearest(z_e)
             parameters, momenta = self._parameters_by_name(), {}
             if self.inner is not None and self.training:
-                momenta = self.inner(self._table, parameters, z_e, indices)
+                momenta = self.inner(
+                    self._table, parameters, (z_e, indices), self._curvature(indices)
+                )
                 parameters = self.inner.moved(parameters, momenta)
             z_q = nn.functional.embedding(indices, self._table(parameters))
             terms = {"commitment": (z_e - z_q.detach()).square().mean()}
@@ -102,6 +104,15 @@ class VectorQuantizer(NearestCode):
     def _parameters_by_name(self) -> dict[str, Tensor]:
         return dict(self.named_parameters())
 
+    @torch.no_grad()
+    def _curvature(self, indices: Tensor) -> dict[str, Tensor]:
+        affine = self.space.affine
+        if affine is None:
+            return {}
+        of_affine = affine.curvature(nn.functional.embedding(indices, self.codebook))
+        scale, _ = affine.scale_and_shift()
+        return {"codebook": scale.square()} | {f"space.affine.{n}": c for n, c in of_affine.items()}
+
     def _table(self, parameters: Named) -> Tensor:
         """The codes (K, D) if the parameters were these."""
         prefix = "space."
@@ -110,16 +121,16 @@ class VectorQuantizer(NearestCode):
 
 
 def _check_convergence(inner: InnerStep, space: CodeSpace, code_dim: int) -> None:
-    """The inner loss has the second derivative 2 rate² / D in each learned shift.
+    """Codes by themselves, and the affine map by itself, have a curvature of at most 2 / D here.
 
-    SGD with momentum m converges on a quadratic of curvature h only where its rate is below
-    2 (1 + m) / h (Polyak 1964).
+    Together at most twice that. SGD with momentum m converges on a quadratic of curvature h only
+    where its rate is below 2 (1 + m) / h (Polyak 1964).
     """
     if space.normalise or not isinstance(space.affine, LearnedAffine):
         return
-    most = (1.0 + inner.momentum) * code_dim / space.affine.rate**2
+    most = (1.0 + inner.momentum) * code_dim / 2.0
     if inner.rate >= most:
         raise ValueError(
-            f"inner_rate {inner.rate:g} with affine_rate {space.affine.rate:g} lets the learned "
-            f"shift diverge at code_dim {code_dim}: inner_rate must be below {most:g}"
+            f"inner_rate {inner.rate:g} beside a learned affine map can diverge at code_dim "
+            f"{code_dim}: it must be below {most:g}"
         )

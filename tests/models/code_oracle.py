@@ -39,10 +39,17 @@ class CodeOracle:
             scale = 1.0 + self.rate * parameters[SCALE]
             codes = scale * codes + self.rate * parameters[SHIFT]
         if self.statistics:
-            of = self.statistics
-            scale = np.sqrt(of["latent_variance"] / (of["code_variance"] + 1e-8))
+            of, scale = self.statistics, self.scale()
             codes = scale * codes + (of["latent_mean"] - scale * of["code_mean"])
         return on_sphere(codes) if self.unit else codes
+
+    def scale(self) -> Array | float:
+        if SCALE in self.parameters:
+            return 1.0 + self.rate * self.parameters[SCALE]
+        if not self.statistics:
+            return 1.0
+        of = self.statistics
+        return np.sqrt(of["latent_variance"] / (of["code_variance"] + 1e-8))
 
     def nearest(self, z: Array) -> Indices:
         return oracle.nearest(self.latents(z), self.table(self.parameters))
@@ -58,10 +65,18 @@ class CodeOracle:
 
         return oracle.numeric_gradient(error, parameters[of])
 
+    def curvature(self, of: str, indices: Indices) -> Array | float:
+        """Of codes before the sphere: the inner step is divided by it where it is above 1."""
+        if of == CODEBOOK:
+            return self.scale() ** 2
+        return self.rate**2 * (1.0 + (self.parameters[CODEBOOK][indices] ** 2).mean(0))
+
     def next_momenta(self, z: Array) -> dict[str, Array]:
         indices = self.nearest(z)
         return {
-            name: 0.9 * self.momenta[name] + self.gradients(name, self.parameters, z, indices)
+            name: 0.9 * self.momenta[name]
+            + self.gradients(name, self.parameters, z, indices)
+            / np.maximum(self.curvature(name, indices), 1.0)
             for name in self.parameters
         }
 
