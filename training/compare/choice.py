@@ -5,16 +5,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from training.compare.plan import Point, searches_of
+from training.compare.plan import Point, points_of, searches_of
 from training.compare.settings import Comparison, MethodSettings
 from training.compare.store import Record
 
 
 @dataclass(frozen=True)
 class Search:
-    """A row's search. tried: each point with its record, None where it has not ended."""
+    """A row's search. tried: each point with its record, None where it has not ended.
+
+    given: the point of a row that is not searched.
+    """
 
     tried: tuple[tuple[Point, Record | None], ...]
+    given: Point | None = None
 
     @property
     def num_ended(self) -> int:
@@ -30,6 +34,8 @@ class Search:
 
         None before every run has ended, and where every run diverged.
         """
+        if self.given is not None:
+            return self.given
         if not self.ended:
             return None
         point, record = min(self.tried, key=lambda tried: validation_error(tried[1]))
@@ -41,7 +47,7 @@ class Search:
 
         A range needs several numbers: nothing is at the edge of one, or of names and tables.
         """
-        if self.chosen is None:
+        if self.chosen is None or self.given is not None:
             return ()
         points = [point for point, _ in self.tried]
         return tuple(
@@ -61,6 +67,8 @@ def search_of(
 ) -> Search:
     """The search of a row, as far as it has come; `records` by digest."""
     runs = searches_of(comparison, method)
+    if not runs:
+        return Search((), points_of(comparison, method)[0])
     return Search(tuple((run.point, records.get(run.digest)) for run in runs))
 
 

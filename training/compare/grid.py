@@ -50,8 +50,8 @@ def pending(
 
 def size_of(comparison: Comparison) -> int:
     """How many runs the comparison has."""
-    points = len(comparison.search.learning_rates) * len(comparison.method[0].knob.values)
-    return len(comparison.method) * (points + len(comparison.seeds))
+    searches = sum(len(searches_of(comparison, method)) for method in comparison.method)
+    return searches + len(comparison.method) * len(comparison.seeds)
 
 
 def run_grid(

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from training.compare.page import Section, budget, heading, label_of, sections
+from training.compare.cells import Section, label_of
+from training.compare.page import page_of
 from training.compare.plots import (
     colour_of,
     dash_of,
@@ -19,31 +20,28 @@ from training.compare.plots import (
 )
 from training.compare.rows import Row, Rows
 from training.compare.run import ORIGINALS, PICTURE
-from training.compare.standing import first_paragraph
 
 HERE = Path(__file__).parent
 
 
 def html_page(rows: Rows, work: Path) -> str:
     """The page; pictures come from the folders of finished runs below `work`, where they are."""
-    main, time, search, origin = sections(rows)
-    measured = rows.measured
+    page, measured = page_of(rows), rows.measured
+    first, *others = page.sections
     parts = [
-        f"<h1>{escape(heading(rows))}</h1>",
-        f'<p class="lead">{escape(first_paragraph(rows))}</p>',
-        _table(main, before=f"<p>{escape(budget(rows))}</p>"),
+        f"<h1>{escape(page.title)}</h1>",
+        f'<p class="lead">{escape(page.lead)}</p>',
+        _table(first, before=f"<p>{escape(page.budget)}</p>"),
         _curves(rows, measured) if measured else "",
-        _table(time),
         _rate(measured) if measured else "",
         _usage(measured) if measured else "",
         _pictures(measured, work),
-        _table(search),
-        _table(origin),
+        *map(_table, others),
     ]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(heading(rows))}</title>\n"
+        f"<title>{escape(page.title)}</title>\n"
         f"<style>\n{(HERE / 'report.css').read_text()}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(filter(None, parts))
         + f"\n</main>\n<script>\n{(HERE / 'report.js').read_text()}</script>\n</body>\n</html>\n"

@@ -6,14 +6,15 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from models.quantizers import build_quantizer
-from training.compare.plan import searches_of
+from training.compare.ablation import comparison_table, is_ablation
+from training.compare.plan import first_runs_of
 from training.compare.settings import Comparison
 from training.objectives import build_objective
 from training.settings import SettingsError, mistakes, read_table, settings_from
 
 
 def load_comparison(path: Path, overrides: Sequence[str] = ()) -> Comparison:
-    """The comparison in a TOML file, with "table.key=value" overrides.
+    """The comparison or ablation in a TOML file, with "table.key=value" overrides.
 
     `rows` may name a file beside it that has the `[[method]]` entries. Raises SettingsError naming
     everything that is wrong: unknown methods all at once, then every row whose runs are none.
@@ -21,6 +22,8 @@ def load_comparison(path: Path, overrides: Sequence[str] = ()) -> Comparison:
     table = read_table(path, overrides)
     if "rows" in table:
         table |= read_table(path.parent / str(table.pop("rows")))
+    if is_ablation(table):
+        table = comparison_table(table, str(path))
     try:
         comparison = Comparison.model_validate(table)
     except ValidationError as error:
@@ -37,7 +40,7 @@ def plan_mistakes(comparison: Comparison) -> list[str]:
     seen: dict[str, str] = {}
     for method in comparison.method:
         try:
-            for run in searches_of(comparison, method):
+            for run in first_runs_of(comparison, method):
                 settings = settings_from(dict(run.table), run.label)
                 build_quantizer(settings.model.method, settings.model.quantizer)
                 build_objective(settings.objective.name, settings.objective.options)

@@ -23,10 +23,10 @@ CHANGES_NO_RESULT = (
 
 
 class Point(NamedTuple):
-    """What the search varies."""
+    """What the search varies; an ablation has one point, without a knob."""
 
     learning_rate: float
-    knob: Any
+    knob: Any = None
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,24 @@ def reduced(table: Mapping[str, Any]) -> dict[str, Any]:
 def points_of(comparison: Comparison, method: MethodSettings) -> list[Point]:
     """What the search of a row tries, the same number for every row."""
     rates = comparison.search.learning_rates
+    if method.knob is None:
+        return [Point(rate) for rate in rates]
     return [Point(rate, value) for rate in rates for value in method.knob.values]
 
 
 def searches_of(comparison: Comparison, method: MethodSettings) -> list[PlannedRun]:
-    """The row's search: one seed, a share of the epochs."""
+    """The row's search: one seed, a share of the epochs. None in an ablation."""
+    if comparison.reference:
+        return []
     seed = comparison.search.seed
     points = points_of(comparison, method)
     return [_planned(comparison, method, "search", point, seed) for point in points]
+
+
+def first_runs_of(comparison: Comparison, method: MethodSettings) -> list[PlannedRun]:
+    """What the row begins with: its search, or in an ablation its runs at full budget."""
+    searches = searches_of(comparison, method)
+    return searches or finals_of(comparison, method, points_of(comparison, method)[0])
 
 
 def finals_of(comparison: Comparison, method: MethodSettings, point: Point) -> list[PlannedRun]:
@@ -101,10 +111,11 @@ def _planned(
     for name, value in method.quantizer.items():
         set_value(table, f"model.quantizer.{name}", copy.deepcopy(value))
     table["objective"] = method.objective.model_dump()
+    set_value(table, "optimiser.learning_rate", point.learning_rate)
     for key, value in method.overrides.items():
         set_value(table, key, copy.deepcopy(value))
-    set_value(table, "optimiser.learning_rate", point.learning_rate)
-    set_value(table, method.knob.key, copy.deepcopy(point.knob))
+    if method.knob is not None:
+        set_value(table, method.knob.key, copy.deepcopy(point.knob))
     schedule = table.get("schedule", {})
     set_value(table, "schedule.epochs", schedule.get("epochs", 1) * share)
     return PlannedRun(method.label, phase, seed, point, table)

@@ -6,8 +6,7 @@ import torch
 
 from models import Noise, Progress
 from models.randomness import INITIALISATION_STEP
-from training.compare.choice import search_of
-from training.compare.plan import PlannedRun, searches_of
+from training.compare.plan import PlannedRun, first_runs_of
 from training.compare.settings import Comparison
 from training.compare.store import Record
 from training.data import Splits
@@ -28,7 +27,7 @@ def check_data(comparison: Comparison, splits: Splits) -> None:
                 f"the data have no {name} images: the search is decided on validation images, "
                 "finals are measured on test images, which a folder has in `test` beside `train`"
             )
-    runs = [searches_of(comparison, method)[0] for method in comparison.method]
+    runs = [first_runs_of(comparison, method)[0] for method in comparison.method]
     check_sizes(_settings(runs[0]), splits)
     _raise_all({run.label: _start_mistake(_settings(run), splits) for run in runs})
 
@@ -36,16 +35,16 @@ def check_data(comparison: Comparison, splits: Splits) -> None:
 def check_rows(
     comparison: Comparison, records: Mapping[str, Record], size: tuple[int, ...]
 ) -> None:
-    """Raise SettingsError naming every row, of those not yet searched, that cannot take a step.
+    """Raise SettingsError naming every row, of those not yet begun, that cannot take a step.
 
     Each value of its knob is tried, on two images of noise. An objective may weigh a term that the
     quantizer lacks, which shows in the first step only. size: height and width of the images.
     """
     wrong: dict[str, str] = {}
     for method in comparison.method:
-        if search_of(comparison, method, records).ended:
+        runs = first_runs_of(comparison, method)[: len(method.knob.values) if method.knob else 1]
+        if any(run.digest in records for run in runs):
             continue
-        runs = searches_of(comparison, method)[: len(method.knob.values)]
         found = dict.fromkeys(_step_mistake(run, size) for run in runs)
         wrong[method.label] = "; ".join(filter(None, found))
     _raise_all(wrong)

@@ -93,7 +93,7 @@ def _origin(planned: PlannedRun) -> dict[str, Any]:
         "split": "validation" if planned.phase == "search" else "test",
         "seed": planned.seed,
         "epochs": planned.table["schedule"]["epochs"],
-        "learning_rate": planned.point.learning_rate,
+        "learning_rate": planned.table["optimiser"]["learning_rate"],
         "knob": planned.point.knob,
         "clock": _clock(planned),
         "commit": commit(),

@@ -23,6 +23,7 @@ METHOD_KEYS = ("model.quantizer", "objective", "optimiser")
 """What a row may have of its own. Data, trunk and schedule are everybody's."""
 TABLES = ("model.quantizer", "objective", "objective.options", "optimiser")
 ELSEWHERE = {
+    "name": "runs are named after their rows",
     "seed": "the seeds are `seeds`, that of the search is `search.seed`",
     "model.method": "each row names its own in `method`",
     "objective": "each row has its own in `objective`",
@@ -58,7 +59,10 @@ class Knob(_Table):
     def _key(cls, key: str) -> str:
         if key == "optimiser.learning_rate":
             raise ValueError("the learning rate is searched in every row and is no row's knob")
-        return _own(key)
+        mistake = _not_own(key)
+        if mistake:
+            raise ValueError(mistake)
+        return key
 
     @field_validator("values")
     @classmethod
@@ -73,8 +77,10 @@ class MethodSettings(_Table):
     """A row of the table.
 
     quantizer: options beside those in `[base.model.quantizer]`, which no row of the paper changes.
+    knob: what its search varies; None in an ablation.
     yardstick: stands beside the paper's rows and is not ranked among them; only yardsticks may
-    have `overrides`, as "table.key" = value, for a code space or a rate of their own.
+    have `overrides`, as "table.key" = value, for a code space or a rate of their own. In an
+    ablation they are what the row changes.
     needs_steps: how many steps its published schedule has; with fewer the row carries a note.
     """
 
@@ -82,24 +88,11 @@ class MethodSettings(_Table):
     method: str
     quantizer: dict[str, Any] = Field(default_factory=dict[str, Any])
     objective: ObjectiveSettings
-    knob: Knob
+    knob: Knob | None = None
     yardstick: bool = False
     overrides: dict[str, Any] = Field(default_factory=dict[str, Any])
     needs_steps: int = Field(default=0, ge=0)
     note: str = ""
-
-    @field_validator("overrides")
-    @classmethod
-    def _overrides(cls, overrides: dict[str, Any]) -> dict[str, Any]:
-        return {_own(key): value for key, value in overrides.items()}
-
-    @model_validator(mode="after")
-    def _same_for_all(self) -> Self:
-        if self.overrides and not self.yardstick:
-            raise ValueError(
-                f"{self.label} has overrides, which are for rows with yardstick = true"
-            )
-        return self
 
 
 class Comparison(_Table):
@@ -108,6 +101,8 @@ class Comparison(_Table):
     base: a run's table without method, objective, seed and learning rate, which are refused there.
     store: the JSON list of finished runs; the reports are written beside it.
     subjects: the labels whose rank the report states first.
+    reference: the label of the row that all others are changes of; "" unless the comparison is an
+    ablation (`training.compare.ablation`), in which nothing is searched or ranked.
     time_reference: the row whose time is everybody's in the table at equal time; if "", the fastest
     that is no yardstick.
     validations: how many points a learning curve has.
@@ -121,12 +116,14 @@ class Comparison(_Table):
     search: SearchSettings = SearchSettings()
     validations: int = Field(default=10, ge=1)
     time_reference: str = ""
+    reference: str = ""
     method: tuple[MethodSettings, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        wrong = [*_label_mistakes(self), *_unknown(self.method), *_shared_options(self)]
-        wrong += [*_ignored(self.base), *_shared_knobs(self)]
+        wrong = [*_label_mistakes(self), *_unknown(self.method), *_ignored(self.base)]
+        if not self.reference:
+            wrong += [*_shared_options(self), *_overridden(self.method), *_knob_mistakes(self)]
         if self.base.get("data", {}).get("validation_images", 5_000) == 0:
             wrong.append("base.data.validation_images is 0, and the search needs images to choose")
         if len(set(self.seeds)) < len(self.seeds):
@@ -145,21 +142,20 @@ def _finite(value: object) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _own(key: str) -> str:
-    if not any(key == own or key.startswith(f"{own}.") for own in METHOD_KEYS):
-        raise ValueError(
-            f"{key} is the same for every row; a row's own keys are below {', '.join(METHOD_KEYS)}"
-        )
-    return key
+def _not_own(key: str) -> str:
+    """What is wrong with a row that sets this key; nothing where it may."""
+    if any(key == own or key.startswith(f"{own}.") for own in METHOD_KEYS):
+        return ""
+    return f"{key} is the same for every row; a row's own keys are below {', '.join(METHOD_KEYS)}"
 
 
 def _label_mistakes(comparison: Comparison) -> list[str]:
     labels = [method.label for method in comparison.method]
     twice = sorted({label for label in labels if labels.count(label) > 1})
-    named = (*comparison.subjects, *filter(None, [comparison.time_reference]))
+    named = (*comparison.subjects, comparison.time_reference, comparison.reference)
     return [f"two rows are called {label}" for label in twice] + [
         f"no row is called {label!r}; there are {', '.join(labels)}"
-        for label in named
+        for label in filter(None, named)
         if label not in labels
     ]
 
@@ -194,14 +190,30 @@ def _shared_keys(comparison: Comparison) -> set[str]:
     return set(comparison.base.get("model", {}).get("quantizer", {})) | SIZES
 
 
-def _shared_knobs(comparison: Comparison) -> list[str]:
-    """Knobs by which a row would search what the others share; yardsticks may."""
+def _overridden(methods: Sequence[MethodSettings]) -> list[str]:
+    """Rows of the paper with overrides, and yardsticks that override what is everybody's."""
+    wrong = [
+        f"{method.label} has overrides, which are for rows with yardstick = true"
+        for method in methods
+        if method.overrides and not method.yardstick
+    ]
+    for method in methods:
+        mistakes = filter(None, map(_not_own, method.overrides))
+        wrong += [f"{method.label}: {mistake}" for mistake in mistakes]
+    return wrong
+
+
+def _knob_mistakes(comparison: Comparison) -> list[str]:
+    """Rows without a knob, or with one that searches what the others share; yardsticks may."""
     shared = {f"model.quantizer.{key}" for key in _shared_keys(comparison)} | {"objective.name"}
     wrong: list[str] = []
     for method in comparison.method:
-        key = method.knob.key
+        if method.knob is None:
+            wrong.append(f"{method.label} has no knob, by which it is searched like the others")
+            continue
         if method.yardstick:
             continue
+        key = method.knob.key
         start = f"{method.label}: its knob {key}"
         if key in TABLES:
             wrong.append(f"{start} is a whole table; name one option in it")

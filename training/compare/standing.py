@@ -4,10 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from training.compare.cells import SCALE, duration, hardware_of
 from training.compare.rows import Row, Rows
 from training.compare.statistics import ENOUGH_SEEDS, Interval, paired_interval
-
-SCALE = 1e3
 
 
 class EqualTime(NamedTuple):
@@ -33,11 +32,6 @@ def equal_time(rows: Rows) -> EqualTime | None:
     errors = {row.label: row.error_at(times[label]) for row in measured}
     known = {name: error for name, error in errors.items() if error is not None}
     return EqualTime(label, times[label], known)
-
-
-def hardware_of(rows: Rows) -> list[str]:
-    """What the compared runs ran on."""
-    return sorted({record["hardware"] for row in rows.measured for record in row.compared})
 
 
 def ranked(rows: Rows) -> list[Row]:
@@ -158,10 +152,3 @@ def _cautions(rows: Rows) -> list[str]:
     if finished < total:
         said.append(f"{finished} of {total} rows have figures so far.")
     return said
-
-
-def duration(seconds: float) -> str:
-    """Time as people say it."""
-    if seconds < 120.0:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60.0:.1f} min" if seconds < 7200.0 else f"{seconds / 3600.0:.1f} h"

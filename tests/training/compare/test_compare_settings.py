@@ -191,7 +191,9 @@ def test_a_row_whose_objective_does_not_fit_is_found_by_one_step(tmp_path: Path)
 def test_a_yardstick_may_search_what_the_others_share(tmp_path: Path) -> None:
     for key, values in {"optimiser.weight_decay": [0.0, 0.1, 1], CODE_DIM: [2, 4, 8]}.items():
         knob = {"key": key, "values": values}
-        assert load(tmp_path, [row(2), row(3, knob=knob)]).method[1].knob.key == key
+        found = load(tmp_path, [row(2), row(3, knob=knob)]).method[1].knob
+        assert found is not None
+        assert found.key == key
 
 
 @pytest.mark.parametrize("rates", [[], [0.0], [math.inf], [math.nan]])
