@@ -24,7 +24,7 @@ from training.data.sources import open_source
 from training.devices import open_fabric
 from training.evaluate import evaluate_model
 from training.objectives import Loss
-from training.optimiser import build_optimiser, learning_rate
+from training.optimiser import build_optimisers, share_of_peak
 from training.progress import Bar, Show, bar
 from training.results import hardware
 from training.settings import RunSettings, ScheduleSettings, SettingsError
@@ -60,10 +60,10 @@ class Trainer:
         self.source = open_source(splits.train, self.fabric.device)
         self.task = task = self._task()
         self.model, self.objective = task.model, task.objective
-        optimiser = build_optimiser(task, settings.optimiser)
         decay = settings.schedule.average
         self.average = WeightAverage(task.model, decay) if decay else None
-        self.wrapped, self.optimiser = self.fabric.setup(task, optimiser)
+        optimisers = build_optimisers(task, settings.optimiser)
+        self.wrapped, *self.optimisers = self.fabric.setup(task, *optimisers)
         self.fabric.barrier()
         self.state: RunState = load_checkpoint(folder, self._modules(), settings.to_table())
         self._logged = RunState(self.state.step, self.state.seconds)
@@ -72,6 +72,7 @@ class Trainer:
         task = Task(self.settings).train()
         if self.settings.start is not None:
             start_from(task, self.settings.start)
+        task.to(self.fabric.device)
         task.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if self.fabric.world_size > 1 and self.fabric.device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(task)
@@ -81,7 +82,8 @@ class Trainer:
         return task
 
     def _modules(self) -> dict[str, Any]:
-        modules = {"model": self.model, "objective": self.objective, "optimiser": self.optimiser}
+        modules: dict[str, Any] = {"model": self.model, "objective": self.objective}
+        modules |= dict(zip(("optimiser", "muon"), self.optimisers, strict=False))
         return modules | ({"average": self.average} if self.average else {})
 
     @property
@@ -173,29 +175,33 @@ class Trainer:
     def _step(self, step: int, batch: Batch) -> tuple[Loss, dict[str, Tensor]]:
         pixels = self._pixels(batch)
         progress = self._progress(step, batch.sample_indices)
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.settings.optimiser, progress.fraction)
+        share = share_of_peak(self.settings.optimiser, progress.fraction)
+        for group in self._groups():
+            group["lr"] = group["initial_lr"] * share
         loss, quantized = self.wrapped(pixels, progress, continuous=step < self.kmeans_step)
-        self.optimiser.zero_grad()
+        self.wrapped.zero_grad()
         self.fabric.backward(loss.total)
-        norm = self.fabric.clip_gradients(
-            self.wrapped,
-            self.optimiser,
-            max_norm=self.settings.optimiser.clip_norm,
-            error_if_nonfinite=False,
+        # Fabric clips the parameters of one optimiser.
+        norm = nn.utils.clip_grad_norm_(
+            self.wrapped.parameters(), self.settings.optimiser.clip_norm
         )
-        if not torch.isfinite(torch.as_tensor(norm)):
+        if not torch.isfinite(norm):
             raise FloatingPointError(
                 f"the gradient of step {step} is not finite; lower optimiser.learning_rate"
             )
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            optimiser.step()
         if self.average is not None:
             self.average.update(self.model)
-        statistics = {"gradient_norm": torch.as_tensor(norm)}
+        statistics = {"gradient_norm": norm}
         if quantized is not None:
-            self.task.after_step(quantized, progress, self.optimiser.state)
+            self.task.after_step(quantized, progress, self.optimisers[0].state)
             statistics |= quantized.statistics
         return loss, statistics
+
+    def _groups(self) -> Iterator[dict[str, Any]]:
+        for optimiser in self.optimisers:
+            yield from optimiser.param_groups
 
     def _passed(self) -> dict[str, float]:
         names = ("step", "seconds", "processor_seconds")
@@ -203,7 +209,7 @@ class Trainer:
 
     def _log(self, step: int, loss: Loss, statistics: dict[str, Tensor], shown: Bar) -> None:
         scalars = _averaged({**loss.parts, **statistics, "loss": loss.total})
-        scalars["learning_rate"] = self.optimiser.param_groups[0]["lr"]
+        scalars["learning_rate"] = self.optimisers[0].param_groups[0]["lr"]
         scalars["images_per_second"] = self._images_per_second()
         self.fabric.log_dict({f"train/{name}": value for name, value in scalars.items()}, step)
         rate = scalars["images_per_second"]

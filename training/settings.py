@@ -77,9 +77,13 @@ class OptimiserSettings(_Table):
     """AdamW, linear warm-up over `warmup` of the steps, then cosine to zero.
 
     Gradients are clipped to norm `clip_norm`.
+
+    muon_learning_rate: with more than 0, Muon at this rate steps the kernels between a network's
+    first convolution and its last (`training.muon`), and AdamW the rest. 0.02 suits small networks.
     """
 
     learning_rate: float = Field(gt=0)
+    muon_learning_rate: float = Field(default=0.0, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     warmup: float = Field(default=0.1, ge=0, lt=1)
     clip_norm: float = Field(default=1.0, gt=0)

@@ -1,10 +1,10 @@
 """A run that is killed and goes on ends in the bits of one that was never stopped.
 
 Everything that could remember how it got here is on: noise, code replacement, moving averages,
-mirrored samples, AdamW, BatchNorm, averaged weights, temperature and learning rate that follow the
-step, two loader workers. The quick run kills a real process and tries every place for one
-quantizer, and interrupts all of them in this process at the first checkpoint; `make test-slow`
-does all of it for each.
+mirrored samples, AdamW, Muon, BatchNorm, averaged weights, temperature and learning rate that
+follow the step, two loader workers. The quick run kills a real process and tries every place for
+one quantizer, and interrupts all of them in this process at the first checkpoint;
+`make test-slow` does all of it for each.
 """
 
 import json
@@ -103,6 +103,7 @@ def settings_of(case: str, images: Path, **changes: Any) -> RunSettings:
             "schedule.checkpoint_every": FIRST_CHECKPOINT,
             "schedule.validate_every": 1,
             "schedule.average": 0.9,
+            "optimiser.muon_learning_rate": 0.02,
             **changes,
         },
     )

@@ -132,7 +132,7 @@ def run(case: Case, folder: Path) -> Outcome:
     for module in trainer.model.modules():
         if isinstance(module, DeadCodes):
             module.register_forward_hook(count_replaced)
-    inner: Any = trainer.optimiser.optimizer
+    inner: Any = trainer.optimisers[0].optimizer
     inner.register_step_pre_hook(keep_gradients)
     trainer.run()
     return Outcome(losses, gradients, trainer.model.state_dict(), sum(replaced))

@@ -19,7 +19,7 @@ from training.checkpoint import CHECKPOINT_FILE
 from training.loop import Trainer
 from training.objectives import Objective, build_objective
 from training.objectives.bottleneck import PRIORS
-from training.optimiser import build_optimiser
+from training.optimiser import build_optimisers
 from training.runs import train
 from training.task import Task
 
@@ -206,7 +206,8 @@ def settings_with(images: Path, prior: str, **changes: Any) -> Any:
 def test_a_learned_prior_is_trained_without_decay(made_images: Path) -> None:
     task = Task(settings_with(made_images, "learned"))
     (logits,) = task.objective.parameters()
-    groups = build_optimiser(task, settings_with(made_images, "learned").optimiser).param_groups
+    adamw, *_ = build_optimisers(task, settings_with(made_images, "learned").optimiser)
+    groups = adamw.param_groups
     (group,) = [g for g in groups if any(p is logits for p in g["params"])]
     assert group["weight_decay"] == 0.0
 

@@ -191,14 +191,14 @@ def test_gradients_are_clipped_to_the_norm(made_images: Path, tmp_path: Path) ->
     settings = tiny_settings("vq", made_images, {"optimiser.clip_norm": 1e-3})
     trainer = trainer_of(settings, tmp_path)
     norms: list[float] = []
-    step = trainer.optimiser.step
+    step = trainer.optimisers[0].step
 
     def spy(*args: Any, **kwargs: Any) -> Any:
         squares = [p.grad.square().sum() for p in trainer.model.parameters() if p.grad is not None]
         norms.append(float(torch.stack(squares).sum().sqrt()))
         return step(*args, **kwargs)
 
-    trainer.optimiser.step = spy
+    trainer.optimisers[0].step = spy
     trainer.run()
     assert max(norms) == pytest.approx(1e-3, rel=1e-3)
 
