@@ -22,6 +22,8 @@ from training.settings import RunSettings, SettingsError, read_table, set_value
 CONFIGS = Path(__file__).parents[3] / "training/configs/compare"
 SHIPPED = sorted(path for path in CONFIGS.glob("*.toml") if path.name != "rows.toml")
 
+ABLATIONS = sorted((CONFIGS.parent / "ablations").glob("*.toml"))
+
 
 def load(folder: Path, rows: list[dict[str, Any]] | None = None, **changes: Any) -> Comparison:
     table = table_of("images", "store.json", **changes)
@@ -64,6 +66,11 @@ def test_a_shipped_comparison_is_valid_or_names_every_method_that_is_not_there(p
     with pytest.raises(SettingsError) as refused:
         load_comparison(path)
     assert all(name in str(refused.value) for name in unknown)
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
+def test_every_row_of_a_shipped_ablation_can_take_a_step(path: Path) -> None:
+    check_rows(load_comparison(path), {}, (32, 32))
 
 
 def test_the_shipped_rows_are_the_papers_and_the_yardsticks() -> None:
