@@ -148,7 +148,7 @@ def _measured(
     images = splits.train.images
     last = Part(images, max(0, len(images) - PARITY_IMAGES), len(images))
     parity = measure_parity(model, engine, np.concatenate(list(whole_batches(last, 100))))
-    reference = build_reference(engine, draft.codebook_size, splits.train, last, parity)
+    reference = build_reference(engine, model, splits.train, last)
     files = {"reference.npz": reference.to_npz()}
     metrics: dict[str, Any] = {}
     shown = splits.test if len(splits.test) else last

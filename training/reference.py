@@ -5,28 +5,34 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from models import Autoencoder
 from training.data import Part
 from training.data.batches import whole_batches
-from training.parity import ExportRefused, Parity
+from training.parity import ExportRefused, measure_parity
 from training.progress import with_bar
 from vqtok.bundle import Reference, with_probe
 from vqtok.runtime.engine import Engine
 
 BATCH = 100
 SAFETY = 100.0
-"""How many times the noise between runtimes the golden image's smallest margin must be."""
+"""How many times the noise of its tokens the golden image's smallest margin must be.
+
+The noise of others says nothing of it: scores near zero have margins full of noise.
+"""
 
 
 def build_reference(
-    engine: Engine, codebook_size: int, training: Part, candidates: Part, parity: Parity
+    engine: Engine, model: Autoencoder, training: Part, candidates: Part
 ) -> Reference:
     """Count the tokens of the training images; choose the golden image among `candidates`.
 
     Raises ExportRefused when no candidate is clear enough.
     """
-    golden_image = _golden_image(engine, candidates, parity)
+    golden_image = _clearest_image(engine, candidates)
     encoded = engine.encode(golden_image[None])
-    position_counts = count_positions(engine, codebook_size, training)
+    noise = measure_parity(model, engine, golden_image[None]).margin_noise
+    _hold_clear(float(encoded.margins.min()), noise)
+    position_counts = count_positions(engine, model.quantizer.codebook_size, training)
     usage = position_counts.sum(axis=(0, 1), dtype=np.int64)
     reference = Reference(
         usage=usage,
@@ -58,19 +64,25 @@ def count_positions(engine: Engine, codebook_size: int, images: Part) -> NDArray
     return counts
 
 
-def _golden_image(engine: Engine, candidates: Part, parity: Parity) -> NDArray[np.uint8]:
+def _clearest_image(engine: Engine, candidates: Part) -> NDArray[np.uint8]:
+    """That with the largest smallest margin. Raises ExportRefused where there is none."""
     best, image = -1.0, None
     for batch in _batches(candidates, "golden image"):
         smallest = engine.encode(batch).margins.reshape(len(batch), -1).min(axis=1)
         place = int(smallest.argmax())
         if smallest[place] > best:
             best, image = float(smallest[place]), batch[place]
-    if image is None or best < SAFETY * parity.margin_noise:
-        raise ExportRefused(
-            f"the clearest image has a margin of {best:.2g}, less than {SAFETY:.0f} times the "
-            f"noise between PyTorch and ONNX ({parity.margin_noise:.2g})"
-        )
+    if image is None:
+        raise ExportRefused("there is no image to choose a golden one from")
     return image
+
+
+def _hold_clear(margin: float, noise: float) -> None:
+    if not margin >= SAFETY * noise:
+        raise ExportRefused(
+            f"the clearest image has a margin of {margin:.2g}, less than {SAFETY:.0f} times the "
+            f"noise of its tokens between PyTorch and ONNX ({noise:.2g})"
+        )
 
 
 def _batches(images: Part, description: str) -> Iterator[NDArray[np.uint8]]:

@@ -23,6 +23,7 @@ METHODS = {
 SOURCES = {
     "gmvq": "arXiv 2410.10180",
     "vq": "van den Oord et al. 2017",
+    "vq_ema": "van den Oord et al. 2017, appendix A.1",
     "sqvae": "Takida et al. 2022",
     "gumbel": "Esser et al. 2021",
     "em": "Roy et al. 2018",
@@ -76,13 +77,18 @@ class Row:
         stated: int | None = model["quantizer"].get("code_dim")
         return stated or build_quantizer(model["method"], model["quantizer"]).code_dim
 
+    def _rates(self) -> str:
+        optimiser = self.settings["optimiser"]
+        muon: float = optimiser.get("muon_learning_rate", 0.0)
+        return f"{optimiser['learning_rate']:g}" + (f", Muon {muon:g}" if muon else "")
+
     def cells(self) -> list[str]:
         """The row as text."""
         settings = self.settings
         return [
             self.label,
             str(self.code_dim),
-            f"{settings['optimiser']['learning_rate']:g}",
+            self._rates(),
             f"{settings['schedule']['epochs']:g}",
             *(cell(self.figures, column) for column in COLUMNS),
         ]

@@ -103,3 +103,9 @@ def test_a_precision_per_token_is_told_apart(rivals: tuple[Row, Row, Row]) -> No
 )
 def test_rows_are_named_by_what_is_added(options: dict[str, object], label: str) -> None:
     assert Row({"model": {"method": "vq", "quantizer": options}}, {}).label == label
+
+
+def test_a_row_names_both_rates_where_muon_has_one(rivals: tuple[Row, Row, Row]) -> None:
+    settings = copy.deepcopy(dict(rivals[0].settings))
+    settings["optimiser"] = {"learning_rate": 1e-2, "muon_learning_rate": 0.02}
+    assert "| 0.01, Muon 0.02 |" in results_table([Row(settings, rivals[0].figures)])

@@ -15,12 +15,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import training.export
+import training.reference
 from models import Autoencoder, load
 from tests.training.tiny import torch_tokens
 from training.data import Part, load_splits
 from training.data.batches import to_pixels
 from training.export import ExportOptions, export_run
-from training.parity import ExportRefused, measure_parity
+from training.parity import ExportRefused, Parity, measure_parity
 from training.reference import build_reference, count_positions
 from training.settings import load_settings
 from vqtok.bundle import Bundle, golden_check
@@ -59,13 +60,20 @@ def test_an_export_of_other_weights_writes_nothing(
 
 
 def test_a_golden_image_that_is_not_clear_enough_is_refused(
-    model: Autoencoder, engine: Engine, cifar: Pixels
+    model: Autoencoder, engine: Engine, cifar: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parity = measure_parity(model, engine, cifar[:20])
-    noisy = dataclasses.replace(parity, margin_noise=0.5)
-    images = Part(cifar, 0, 20)
+    """By the noise of its own tokens; that of other images does not count."""
+    images, measured = Part(cifar, 0, 20), list[Pixels]()
+
+    def noisy(model: Autoencoder, engine: Engine, images: Pixels) -> Parity:
+        measured.append(images)
+        return dataclasses.replace(measure_parity(model, engine, images), margin_noise=0.5)
+
+    monkeypatch.setattr(training.reference, "measure_parity", noisy)
     with pytest.raises(ExportRefused, match=r"margin of .* less than 100 times .*\(0\.5\)"):
-        build_reference(engine, 16, images, images, noisy)
+        build_reference(engine, model, images, images)
+    clearest = engine.encode(cifar[:20]).margins.reshape(20, -1).min(axis=1).argmax()
+    assert [image.tolist() for image in measured] == [cifar[clearest][None].tolist()]
 
 
 def test_the_bundle_opens_and_its_golden_image_holds(bundle: Bundle, engine: Engine) -> None:

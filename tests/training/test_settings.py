@@ -39,7 +39,7 @@ def test_shipped_configurations_read_and_read_back_equal(path: Path, tmp_path: P
 
 
 def test_there_are_shipped_configurations() -> None:
-    assert {"cifar10-gmvq", "cifar10-vq"} <= {path.stem for path in CONFIGS}
+    assert {"cifar10-gmvq", "cifar10-vq-ema"} <= {path.stem for path in CONFIGS}
 
 
 def test_every_wrong_key_is_named_at_once(tmp_path: Path) -> None:
