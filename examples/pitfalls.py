@@ -2,8 +2,9 @@
 
 1. The printed latent regulariser, E |z - μ_c|² under q(c) q(z|x), pulls all codes onto their mean.
 2. Without the k-means start few codes are near any vector.
-3. In both cases the amplitude of the noise carries the image: z = μ_j + σ_j ε tells the decoder
-   σ_j, a continuous number a token, which evaluation does not have. The training error looks well.
+3. Codes that fit nothing let the amplitude of the noise carry the image: z = μ_j + σ_j ε tells the
+   decoder σ_j, a continuous number a token, which evaluation does not have. The training error
+   looks well.
 
 The leak test decodes sampled codes with their own noise, with the noise of other tokens, and with
 none. Where all three errors agree, the codes carry the image.
