@@ -61,11 +61,11 @@ def difference_text(row: Row, to: Row) -> str:
     """Of the mean test MSE × 10³, with its interval over seeds; empty for the same row or none."""
     if not row.seeds or not to.seeds or row.label == to.label:
         return ""
-    mean = f"{(row.error - to.error) * 1e3:+.3f}"
+    mean = f"{(row.error - to.error) * SCALE:+.3f}"
     interval = paired_interval(row.values("mse"), to.values("mse"))
     if interval is None:
         return mean
-    return f"{mean} [{interval.low * 1e3:+.3f}, {interval.high * 1e3:+.3f}]"
+    return f"{mean} [{interval.low * SCALE:+.3f}, {interval.high * SCALE:+.3f}]"
 
 
 def spent(rows: Rows) -> str:
