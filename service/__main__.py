@@ -2,6 +2,7 @@
 
 import sys
 
+from service.keys import InvalidKeys
 from service.run import run
 from service.settings import InvalidSettings, read_settings
 
@@ -9,11 +10,10 @@ from service.settings import InvalidSettings, read_settings
 def main() -> int:
     """Read the settings and serve; 2 when a setting cannot be used."""
     try:
-        settings = read_settings()
-    except InvalidSettings as error:
+        return run(read_settings())
+    except (InvalidSettings, InvalidKeys) as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    return run(settings)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from service.quotas import Quotas
 from vqtok.errors import Overloaded, TooLarge
 
 LEAST_RETRY_SECONDS = 0.01
 
-Refusal = Literal["slots", "bytes", "work", "too_large", "not_ready", "draining"]
+Refusal = Literal["slots", "bytes", "work", "quota", "too_large", "key", "not_ready", "draining"]
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,18 @@ class Reserved:
 class Admission:
     """Counts what is reserved against the limits. Safe to use from several threads.
 
-    `on_refusal` is called with the reason of every refusal.
+    `on_refusal` is called with the reason of every refusal. `quotas` hold each caller to a share.
     """
 
-    def __init__(self, limits: AdmissionLimits, on_refusal: Callable[[Refusal], None]) -> None:
+    def __init__(
+        self,
+        limits: AdmissionLimits,
+        on_refusal: Callable[[Refusal], None],
+        quotas: Quotas | None = None,
+    ) -> None:
         self.limits = limits
         self._on_refusal = on_refusal
+        self._quotas = quotas
         self._lock = threading.Lock()
         self._num_runners = 1
         self._requests = 0
@@ -55,6 +62,8 @@ class Admission:
     def set_runners(self, num_runners: int) -> None:
         """State how many runners share the work, once the engine is open."""
         self._num_runners = num_runners
+        if self._quotas is not None:
+            self._quotas.set_runners(num_runners)
 
     @property
     def reserved(self) -> Reserved:
@@ -62,14 +71,15 @@ class Admission:
         with self._lock:
             return Reserved(self._requests, self._bytes, sum(self._work.values()))
 
-    def enter(self, num_bytes: int | None) -> "Reservation":
+    def enter(self, num_bytes: int | None, caller: str | None = None) -> "Reservation":
         """Gate one. `num_bytes` is the announced length of the body, None when it was not said:
-        then the largest allowed body is reserved.
+        then the largest allowed body is reserved. `caller` is whose quota counts, if any does.
 
         Raises:
             TooLarge: the body is above the limit of one body.
-            Overloaded: no slot or no room for the bytes now.
+            Overloaded: no slot or no room for the bytes now, or the caller's share is used up.
         """
+        self._require_credit(caller)
         limits = self.limits
         wanted = limits.body_bytes if num_bytes is None else num_bytes
         if wanted > limits.body_bytes:
@@ -88,7 +98,7 @@ class Admission:
         if reason is not None:
             self._on_refusal(reason)
             raise Overloaded(_FULL[reason].format(limits=limits), retry_after)
-        return Reservation(self, wanted)
+        return Reservation(self, wanted, caller)
 
     def add_work(self, reservation: "Reservation", seconds: float) -> None:
         """Gate two: `seconds` more of device time for a request that has entered.
@@ -101,9 +111,12 @@ class Admission:
         with self._lock:
             own = self._work.get(reservation, 0.0) + seconds
             waiting = sum(self._work.values()) + seconds
-            if waiting <= limit:
+            fits = waiting <= limit
+            if fits:
                 self._work[reservation] = own
-                return
+        if fits:
+            self._charge(reservation.caller, seconds)
+            return
         if own > limit:
             self._on_refusal("too_large")
             raise TooLarge(
@@ -119,6 +132,19 @@ class Admission:
             f"request would exceed {self.limits.seconds:g} s (max_queue_seconds).",
             (waiting - limit) / self._num_runners,
         )
+
+    def _require_credit(self, caller: str | None) -> None:
+        if self._quotas is None or caller is None:
+            return
+        try:
+            self._quotas.require_credit(caller)
+        except Overloaded:
+            self._on_refusal("quota")
+            raise
+
+    def _charge(self, caller: str | None, seconds: float) -> None:
+        if self._quotas is not None and caller is not None:
+            self._quotas.charge(caller, seconds)
 
     def shrink(self, reservation: "Reservation", num_bytes: int) -> None:
         """Give back the bytes that turned out not to be needed."""
@@ -140,10 +166,11 @@ class Admission:
 class Reservation:
     """What one request holds. `release` may be called more than once."""
 
-    def __init__(self, admission: Admission, num_bytes: int) -> None:
+    def __init__(self, admission: Admission, num_bytes: int, caller: str | None) -> None:
         self._admission = admission
         self._released = False
         self.num_bytes = num_bytes
+        self.caller = caller
 
     def add_work(self, seconds: float) -> None:
         """See `Admission.add_work`."""

@@ -17,6 +17,8 @@ from starlette.responses import Response
 from service.admission import Admission, AdmissionLimits
 from service.batcher import Observer
 from service.budget import Budget
+from service.key_gate import KeyGate
+from service.keys import KeyRing
 from service.lag import watch_lag
 from service.lifecycle import Lifecycle, Phase
 from service.metrics import Metrics
@@ -25,6 +27,7 @@ from service.model import Model, Report, open_model
 from service.openapi import openapi_document
 from service.pool import Pool
 from service.problems import problem, problem_of
+from service.quotas import Quotas
 from service.routes import ADMITTED_ROUTES, ROUTES, route_paths
 from service.settings import Settings
 from service.state import Service
@@ -47,7 +50,7 @@ def create_app(
     open_model: OpenModel = open_model,
     on_fatal: Callable[[], None] = lambda: None,
 ) -> FastAPI:
-    """The service as an ASGI app; its parts are `app.state.service`.
+    """The service as an ASGI app; its parts are `app.state.service`. Raises InvalidKeys.
 
     The model is opened in the background once the app starts. `on_fatal` is called when that fails
     for a reason that no other bundle would mend: the device cannot be opened.
@@ -73,6 +76,12 @@ def create_app(
         metrics=service.metrics,
         require_ready=service.lifecycle.require_ready,
     )
+    if service.keys is not None:
+        app.add_middleware(
+            KeyGate,
+            keys=service.keys,
+            on_refusal=lambda reason: service.metrics.refused.labels(reason).inc(),
+        )
     app.add_middleware(
         RequestScope,
         metrics=service.metrics,
@@ -90,7 +99,9 @@ def _service(settings: Settings) -> Service:
         total_bytes=settings.max_total_body_bytes,
         seconds=settings.max_queue_seconds,
     )
-    admission = Admission(limits, lambda reason: metrics.refused.labels(reason).inc())
+    share = settings.key_share
+    quotas = Quotas(share, settings.key_burst_seconds) if share is not None else None
+    admission = Admission(limits, lambda reason: metrics.refused.labels(reason).inc(), quotas)
     metrics.watch_admission(lambda: admission.reserved)
     return Service(
         settings=settings,
@@ -99,6 +110,7 @@ def _service(settings: Settings) -> Service:
         pool=Pool(settings.image_threads),
         pixels=Budget(settings.max_decoded_pixels),
         lifecycle=Lifecycle(metrics.ready),
+        keys=KeyRing(settings.api_keys, settings.api_keys_file) if settings.has_keys else None,
     )
 
 

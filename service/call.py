@@ -26,13 +26,15 @@ class Call:
     """What is known of a request besides its bytes. Times are monotonic seconds.
 
     `route` is a label of the metrics; `deadline` is when the caller stops waiting; `preprocess`
-    names what was done to the images, "none" where there are none.
+    names what was done to the images, "none" where there are none. `caller` is the name of its key,
+    None where no keys are asked for.
     """
 
     route: str
     request_id: str
     started: float
     deadline: float
+    caller: str | None = None
     reservation: Reservation | None = None
     preprocess: str = "none"
     stages: dict[str, float] = field(default_factory=dict[str, float])

@@ -23,14 +23,20 @@ _DROP = (0x06, 0, 0, 0)
 _ACCEPT = (0x06, 0, 0, 0xFFFFFFFF)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket.
+class CannotListen(Exception):
+    """An address that cannot be bound; the message names it and the reason."""
 
-    Raises:
-        OSError: the address cannot be bound.
-    """
+    def __init__(self, host: str, port: int, error: OSError) -> None:
+        super().__init__(f"cannot listen on {host} port {port}: {error.strerror or error}")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket. Raises CannotListen."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=2048)
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise CannotListen(host, port, error) from error
 
 
 def begin_no_handshakes(listener: socket.socket) -> None:

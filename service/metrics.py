@@ -21,7 +21,7 @@ from service.batcher import BatchReport
 
 STAGES = ("admit", "body", "decode", "queue", "model", "serialize")
 IMAGE_KINDS = ("encode", "decode", "sample", "reconstruct")
-REFUSALS = ("slots", "bytes", "work", "too_large", "not_ready", "draining")
+REFUSALS = ("slots", "bytes", "work", "quota", "too_large", "key", "not_ready", "draining")
 DROPS = ("disconnect", "deadline")
 OTHER_ROUTE = "other"
 
@@ -52,7 +52,7 @@ class Metrics:
         )
         self.refused = Counter(
             "vqtok_requests_refused",
-            "Requests refused at one of the two gates, by what was lacking.",
+            "Requests refused for want of a key or at one of the two gates, by what was lacking.",
             ["reason"],
             registry=self.registry,
         )

@@ -133,7 +133,7 @@ class AdmissionGate:
         with call.stage("admit"):
             self._check_ready()
             call.deadline = _deadline(call, headers.get(TIMEOUT_HEADER))
-            reservation = self._admission.enter(_announced_bytes(headers))
+            reservation = self._admission.enter(_announced_bytes(headers), call.caller)
         self._metrics.admitted.inc()
         return reservation
 

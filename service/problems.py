@@ -13,7 +13,7 @@ import orjson
 from starlette.responses import Response
 
 from vqtok import errors
-from vqtok.errors import Overloaded, TooLarge, VqtokError
+from vqtok.errors import KeyMissing, Overloaded, TooLarge, VqtokError
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
@@ -34,6 +34,8 @@ STATUSES: Mapping[type[VqtokError], int] = {
     errors.InvalidParameter: 422,
     errors.CodebookMismatch: 409,
     errors.UnknownModel: 404,
+    errors.KeyMissing: 401,
+    errors.KeyRefused: 403,
     errors.Overloaded: 429,
     errors.NotReady: 503,
     errors.Draining: 503,
@@ -58,6 +60,8 @@ TITLES: Mapping[str, str] = {
     "invalid_parameter": "A parameter does not fit",
     "codebook_mismatch": "Tokens of another codebook",
     "unknown_model": "No such model",
+    "key_missing": "A key is needed",
+    "key_refused": "This key is not let in",
     "overloaded": "No room now",
     "not_ready": "Not ready yet",
     "draining": "Shutting down",
@@ -126,6 +130,8 @@ def internal_error(request_id: str) -> Response:
 
 
 def _headers(error: VqtokError) -> dict[str, str]:
+    if isinstance(error, KeyMissing):
+        return {"WWW-Authenticate": "Bearer"}
     if not isinstance(error, Overloaded):
         return {}
     milliseconds = max(1, math.ceil(error.retry_after_seconds * 1000))

@@ -8,7 +8,7 @@ import time
 import uvicorn
 
 from service.app import OpenModel, create_app
-from service.listener import listen
+from service.listener import CannotListen, listen
 from service.logs import configure_logs
 from service.model import open_model
 from service.protocol import ServiceProtocol
@@ -30,9 +30,8 @@ def run(settings: Settings, open_model: OpenModel = open_model) -> int:
     configure_logs(settings.log_level, settings.log_format)
     try:
         server = _Process(settings, open_model)
-    except OSError as error:
-        where = f"{settings.host} port {settings.port}"
-        log.error("cannot listen on %s: %s", where, error.strerror or error)
+    except CannotListen as error:
+        log.error("%s", error)
         return 1
     return server.run()
 
@@ -66,6 +65,7 @@ class _Process:
             self._listener,
             protocol=Protocol,
             on_drain=service.lifecycle.drain,
+            on_reload=service.reload,
             num_unanswered=lambda: service.admission.reserved.requests,
             drain_seconds=settings.drain_seconds,
         )

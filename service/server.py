@@ -31,8 +31,9 @@ FLUSH_SECONDS = 1.0
 class Server(uvicorn.Server):
     """Serves one app on one listening socket until SIGTERM or SIGINT.
 
-    `on_drain` is called in the signal handler. `num_unanswered` says how many admitted requests
-    are not answered yet. After `drain_seconds` what is left is cut off; `num_cut` counts it.
+    `on_drain` is called in the signal handler, `on_reload` on the loop after a SIGHUP.
+    `num_unanswered` says how many admitted requests are not answered yet. After `drain_seconds`
+    what is left is cut off; `num_cut` counts it.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class Server(uvicorn.Server):
         *,
         protocol: type[ServiceProtocol],
         on_drain: Callable[[], None],
+        on_reload: Callable[[], None],
         num_unanswered: Callable[[], int],
         drain_seconds: float,
     ) -> None:
         super().__init__(config)
         self._protocol = protocol
         self._on_drain = on_drain
+        self._on_reload = on_reload
         self._num_unanswered = num_unanswered
         self._drain_seconds = drain_seconds
         self.num_cut = 0
@@ -68,7 +71,13 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         """As uvicorn's, without raising the signal again at the end: a clean drain exits with 0."""
+        loop = asyncio.get_running_loop()
+
+        def reload(sig: int, frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(self._on_reload)
+
         originals = {sig: signal.signal(sig, self.handle_exit) for sig in SIGNALS}
+        originals[signal.SIGHUP] = signal.signal(signal.SIGHUP, reload)
         try:
             yield
         finally:

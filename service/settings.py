@@ -117,6 +117,23 @@ class Settings(BaseSettings):
     keep_alive_seconds: int = Field(
         default=5, ge=1, description="an idle connection is closed after this time"
     )
+    api_keys_file: Path | None = Field(
+        default=None,
+        description="callers' keys, name:sha256 a line; read again on SIGHUP; without keys "
+        "everybody is let in",
+    )
+    api_keys: str = Field(default="", description="more of the same, separated by commas")
+    key_share: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="share of the device's time that a key may use on average; then 429",
+    )
+    key_burst_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        description="a key that has rested may use at once what its share gives in this time",
+    )
     metrics: bool = Field(default=True, description="serve /metrics")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severity that is logged"
@@ -130,7 +147,14 @@ class Settings(BaseSettings):
         _require_at_least(self, "max_total_body_bytes", "max_body_bytes")
         _require_at_least(self, "max_request_pixels", "max_pixels")
         _require_at_least(self, "max_decoded_pixels", "max_request_pixels")
+        if self.key_share is not None and not self.has_keys:
+            raise ValueError(f"{flag('key_share')} needs keys: {flag('api_keys_file')}")
         return self
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether callers need a key."""
+        return bool(self.api_keys or self.api_keys_file)
 
 
 def _require_at_least(settings: Settings, larger: str, smaller: str) -> None:
@@ -187,12 +211,12 @@ def _metavar(field: FieldInfo) -> str:
     if field.annotation is bool:
         return "true|false"
     if field.default == ():
-        return "HxW,HxW"
+        return "LIST"
     return "N" if "int" in str(field.annotation) or "float" in str(field.annotation) else "TEXT"
 
 
 def _help(name: str, field: FieldInfo) -> str:
-    default = "" if field.default in (None, ()) else f"; default {field.default}"
+    default = "" if field.default in (None, (), "") else f"; default {field.default}"
     return f"{field.description} [{environment_variable(name)}{default}]".replace("%", "%%")
 
 

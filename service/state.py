@@ -1,5 +1,6 @@
 """What the routes share: one object per app, made by `create_app`."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ from starlette.requests import Request
 
 from service.admission import Admission
 from service.budget import Budget
+from service.keys import KeyRing
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.model import Model
@@ -14,10 +16,14 @@ from service.pool import Pool
 from service.settings import Settings
 from vqtok.errors import NotReady, UnknownModel
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, eq=False)
 class Service:
-    """The parts of a running service. `pixels` is the room for decoded images."""
+    """The parts of a running service. `pixels` is the room for decoded images; without `keys`
+    everybody is let in.
+    """
 
     settings: Settings
     metrics: Metrics
@@ -25,6 +31,7 @@ class Service:
     pool: Pool
     pixels: Budget
     lifecycle: Lifecycle[Model]
+    keys: KeyRing | None = None
 
     def model(self, name: str | None = None) -> Model:
         """The loaded model, if it is the one that `name` (`name` or `name@version`) asks for.
@@ -43,6 +50,13 @@ class Service:
                 f"There is no model {name[:80]!r} here; {manifest.full_name!r} is served."
             )
         return model
+
+    def reload(self) -> None:
+        """Read again what may change while the process runs: the callers' keys."""
+        if self.keys is None:
+            log.info("nothing to read again: there are no keys")
+        else:
+            self.keys.reload()
 
     def model_headers(self) -> Mapping[str, str]:
         """The headers that name the model on every answer; none until there is one."""

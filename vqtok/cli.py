@@ -1,5 +1,6 @@
 """The command `vqtok`: encode, decode, inspect."""
 
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ from vqtok.errors import (
     Draining,
     InvalidInput,
     InvalidParameter,
+    KeyMissing,
+    KeyRefused,
     NotReady,
     Overloaded,
     RemoteError,
@@ -32,17 +35,22 @@ DEFAULT_BUNDLE = Path("bundles/cifar10-gmvq")
 IMAGE_FORMATS = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
 IMAGE_SUFFIXES = {*IMAGE_FORMATS, ".gif", ".bmp", ".tif", ".tiff"}
 FILES_AT_ONCE = 32
+KEY_VARIABLE = "VQTOK_API_KEY"
+"""No option: a command line can be seen by everyone on the machine."""
 
 EXIT_INPUT = 1
 EXIT_SERVICE = 3
-SERVICE_ERRORS = (RemoteError, Overloaded, NotReady, Draining, DeadlineExceeded)
+SERVICE_ERRORS = (
+    *(RemoteError, KeyMissing, KeyRefused),
+    *(Overloaded, NotReady, Draining, DeadlineExceeded),
+)
 
 Item = TypeVar("Item")
 
 app = typer.Typer(
     help="Images to discrete tokens and back, with a bundle on this machine or a vqtok service.",
-    epilog="Exit status: 0 done, 1 a file or bundle is at fault, 2 wrong usage, 3 the service is "
-    "busy or cannot be reached.",
+    epilog="Exit status: 0 done, 1 a file or bundle is at fault, 2 wrong usage, 3 the service "
+    "is busy, refuses or cannot be reached.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -55,7 +63,11 @@ BundleOption = Annotated[
     ),
 ]
 UrlOption = Annotated[
-    str | None, typer.Option(envvar="VQTOK_URL", help="Service to use in place of a bundle.")
+    str | None,
+    typer.Option(
+        envvar="VQTOK_URL",
+        help=f"Service to use in place of a bundle; its key, if it wants one, in {KEY_VARIABLE}.",
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or auto; for a bundle only.")]
 
@@ -146,7 +158,7 @@ def _open(bundle: Path | None, url: str | None, device: str) -> Tokenizer:
             "give --bundle or --url, not both (VQTOK_BUNDLE and VQTOK_URL count)"
         )
     if url:
-        return Tokenizer.connect(url)
+        return Tokenizer.connect(url, api_key=os.environ.get(KEY_VARIABLE) or None)
     if bundle is None and not DEFAULT_BUNDLE.is_dir():
         raise typer.BadParameter("say which tokenizer: --bundle FOLDER or --url http://…")
     return Tokenizer.open(bundle or DEFAULT_BUNDLE, device)

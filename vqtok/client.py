@@ -49,10 +49,10 @@ Result = TypeVar("Result")
 
 
 def connect_tokenizer(
-    url: str, *, model: str | None = None, timeout: float = 60.0
+    url: str, *, model: str | None = None, api_key: str | None = None, timeout: float = 60.0
 ) -> "HttpTokenizer":
     """Ask a service for its model; see `Tokenizer.connect`."""
-    transport = Transport(url, timeout)
+    transport = Transport(url, timeout, api_key=api_key)
     try:
         name = model or _default_model(transport)
         answer = transport.send(Call(method="GET", path=f"/v1/models/{quote(name)}"))

@@ -18,6 +18,8 @@ VqtokError
 │   ├── InvalidParameter        an option with a value that cannot be used
 │   ├── CodebookMismatch        tokens of another codebook
 │   └── UnknownModel            no model of that name
+├── KeyMissing                  the service asks for a key
+├── KeyRefused                  the service does not know the key
 ├── Overloaded                  try again later
 ├── NotReady                    the model is not loaded yet
 ├── Draining                    the service is shutting down
@@ -144,6 +146,18 @@ class UnknownModel(InvalidInput):
     """No model of that name or version is served."""
 
     code = "unknown_model"
+
+
+class KeyMissing(VqtokError):
+    """The service takes requests with a key only, and there was none."""
+
+    code = "key_missing"
+
+
+class KeyRefused(VqtokError):
+    """The key is not, or no longer, one that the service lets in."""
+
+    code = "key_refused"
 
 
 class Overloaded(VqtokError):

@@ -112,16 +112,19 @@ class Tokenizer(Protocol):
         return open_tokenizer(path, device)
 
     @staticmethod
-    def connect(url: str, *, model: str | None = None, timeout: float = 60.0) -> "Tokenizer":
+    def connect(
+        url: str, *, model: str | None = None, api_key: str | None = None, timeout: float = 60.0
+    ) -> "Tokenizer":
         """Use a running service, its default model unless `model` names one.
 
         Raises:
             RemoteError: no vqtok service answers there.
+            KeyMissing, KeyRefused: it lets in only callers with a key that it knows.
             UnknownModel: it does not serve that model.
         """
         from vqtok.client import connect_tokenizer
 
-        return connect_tokenizer(url, model=model, timeout=timeout)
+        return connect_tokenizer(url, model=model, api_key=api_key, timeout=timeout)
 
     @property
     def info(self) -> TokenizerInfo: ...

@@ -13,6 +13,7 @@ import orjson
 import vqtok
 from vqtok.errors import (
     DeadlineExceeded,
+    InvalidParameter,
     Overloaded,
     RemoteError,
     TooLarge,
@@ -46,7 +47,12 @@ class Call:
 class Transport:
     """A connection pool to one service; safe to use from several threads."""
 
-    def __init__(self, url: str, timeout: float, *, attempts: int = ATTEMPTS) -> None:
+    def __init__(
+        self, url: str, timeout: float, *, api_key: str | None = None, attempts: int = ATTEMPTS
+    ) -> None:
+        if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+            raise InvalidParameter("api_key has characters that no header can carry.")
+        authorization = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         try:
             self._client = httpx.Client(
                 base_url=url,
@@ -55,6 +61,7 @@ class Transport:
                     "User-Agent": f"vqtok/{vqtok.__version__}",
                     # So that the service drops what nobody waits for any more.
                     "Vqtok-Timeout-Ms": str(max(1, int(timeout * 1000))),
+                    **authorization,
                 },
             )
         except (httpx.InvalidURL, ValueError) as error:

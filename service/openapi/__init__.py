@@ -4,8 +4,8 @@ The tests hold it against the routes, and replay its examples.
 
 from typing import Any
 
+from service.openapi.components import COMPONENTS
 from service.openapi.operations import PATHS
-from service.openapi.schemas import COMPONENTS
 
 INTRODUCTION = """\
 Images to tokens, tokens to images, samples, and statistics of the codebook.

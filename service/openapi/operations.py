@@ -10,8 +10,10 @@ COMMON_HEADERS = (
     *("Vqtok-Preprocess", "Server-Timing"),
 )
 WORK_HEADERS = ("Vqtok-Timeout-Ms", "X-Request-Id")
-WORK_PROBLEMS = (400, 404, 406, 408, 413, 415, 422, 429, 503, 504)
-READ_PROBLEMS = (404, 406, 422, 503)
+WORK_PROBLEMS = (400, 401, 403, 404, 406, 408, 413, 415, 422, 429, 503, 504)
+READ_PROBLEMS = (401, 403, 404, 406, 422, 503)
+KEYS: list[Schema] = [{}, {"bearer": []}, {"header": []}]
+"""Callers need a key where the service is started with keys, one way or the other."""
 
 _BYTES: Schema = {}
 _PICTURES: dict[str, Schema] = {
@@ -65,6 +67,7 @@ def _work(
             "summary": summary,
             "description": rest,
             "tags": ["work"],
+            "security": KEYS,
             "parameters": [ref("parameters", name) for name in (*parameters, *WORK_HEADERS)],
             "requestBody": {"required": not is_optional, "content": body},
             "responses": responses,
@@ -85,6 +88,8 @@ def _read(
     for status in problems:
         responses[str(status)] = ref("responses", f"Problem{status}")
     operation: Schema = {"summary": summary, "tags": [tag], "responses": responses}
+    if 401 in problems:
+        operation["security"] = KEYS
     return {"get": {**operation, "parameters": list(parameters)}}
 
 
@@ -184,14 +189,14 @@ PATHS: Schema = {
         "The models that are served",
         {"application/json": _json("Models")},
         tag="model",
-        problems=(422, 503),
+        problems=(401, 403, 422, 503),
     ),
     "/v1/models/{name}": _read(
         "One model: ids, manifest, and every limit in force",
         {"application/json": _json("Model")},
         tag="model",
         parameters=(_NAME,),
-        problems=(404, 422, 503),
+        problems=(401, 403, 404, 422, 503),
     ),
     "/health/live": _read(
         "Whether the process answers",
@@ -209,6 +214,6 @@ PATHS: Schema = {
         "Metrics for Prometheus",
         {"text/plain": {"schema": {"type": "string"}}},
         tag="operation",
-        problems=(404,),
+        problems=(401, 403, 404),
     ),
 }

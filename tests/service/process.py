@@ -69,6 +69,10 @@ class ServiceProcess:
         """Send SIGTERM and return at once."""
         self._popen.send_signal(signal.SIGTERM)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal and return at once."""
+        self._popen.send_signal(number)
+
     def wait(self, seconds: float = 40.0) -> int:
         """The exit status."""
         status = self._popen.wait(seconds)

@@ -71,6 +71,8 @@ def test_sizes_are_read_from_text() -> None:
         (["--max-pixels", "100000000"], ["--max-request-pixels", "--max-pixels"]),
         (["--max-body-bytes", "999999999999"], ["--max-total-body-bytes"]),
         (["--threads", ""], ["--threads"]),
+        (["--key-share", "0.5"], ["--key-share", "--api-keys-file"]),
+        (["--key-share", "2", "--api-keys", "a"], ["--key-share"]),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named(flags: list[str], words: list[str]) -> None:
@@ -88,6 +90,9 @@ def test_invalid_settings_end_the_process_with_status_2() -> None:
     assert ended.stderr.count("\n") == 1
     assert _service("--no-such-flag", "1").returncode == 2
     assert _service(VQTOK_DRAIN_SECONDS="soon").returncode == 2
+    keys = _service("--api-keys-file", "/no/such/file")
+    assert keys.returncode == 2
+    assert keys.stderr == "/no/such/file cannot be read: No such file or directory.\n"
 
 
 def test_an_address_that_is_taken_ends_the_process_with_status_1() -> None:
