@@ -11,12 +11,14 @@ from typing import Any, TypeAlias
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
 from service.admission import Admission, AdmissionLimits
 from service.batcher import Observer
 from service.budget import Budget
+from service.cross_origin import cors
 from service.key_gate import KeyGate
 from service.keys import KeyRing
 from service.lag import watch_lag
@@ -82,6 +84,8 @@ def create_app(
             keys=service.keys,
             on_refusal=lambda reason: service.metrics.refused.labels(reason).inc(),
         )
+    if settings.cors_origins:
+        app.add_middleware(CORSMiddleware, **cors(settings.cors_origins))
     app.add_middleware(
         RequestScope,
         metrics=service.metrics,

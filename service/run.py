@@ -10,6 +10,7 @@ import uvicorn
 from service.app import OpenModel, create_app
 from service.listener import CannotListen, listen
 from service.logs import configure_logs
+from service.metrics_port import open_metrics
 from service.model import open_model
 from service.protocol import ServiceProtocol
 from service.server import Server
@@ -44,6 +45,7 @@ class _Process:
         service = app.state.service
         assert isinstance(service, Service)
         self._service = service
+        self._close_metrics = open_metrics(settings, service.metrics.registry)
 
         class Protocol(ServiceProtocol):
             stall_seconds = settings.request_timeout
@@ -74,6 +76,7 @@ class _Process:
         host, port = self._listener.getsockname()[:2]
         log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
         self._server.run()
+        self._close_metrics()
         admitted = self._service.metrics.admitted_count()
         log.info("ended, admitted=%d cut=%d", admitted, self._server.num_cut)
         status = 1 if self._is_fatal or self._server.num_cut else 0

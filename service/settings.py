@@ -32,7 +32,17 @@ def _sizes(value: Any) -> Any:
     return tuple(tuple(int(side) for side in part.split("x")) for part in parts)
 
 
+def _origins(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    parts = tuple(part.strip() for part in value.split(",") if part.strip())
+    if not all(part == "*" or re.fullmatch(r"https?://[^/,*\s]+", part) for part in parts):
+        raise ValueError("origins are written scheme://host[:port], separated by commas, or *")
+    return parts
+
+
 Sizes = Annotated[tuple[tuple[int, int], ...], NoDecode, BeforeValidator(_sizes)]
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
 
 
 class Settings(BaseSettings):
@@ -134,7 +144,17 @@ class Settings(BaseSettings):
         gt=0,
         description="a key that has rested may use at once what its share gives in this time",
     )
+    cors_origins: Origins = Field(
+        default=(),
+        description="origins whose pages may call from a browser: https://a.example,… or *",
+    )
     metrics: bool = Field(default=True, description="serve /metrics")
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="serve /metrics on this port only, without keys",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severity that is logged"
     )
@@ -149,6 +169,11 @@ class Settings(BaseSettings):
         _require_at_least(self, "max_decoded_pixels", "max_request_pixels")
         if self.key_share is not None and not self.has_keys:
             raise ValueError(f"{flag('key_share')} needs keys: {flag('api_keys_file')}")
+        if self.metrics_port is not None and (not self.metrics or self.metrics_port == self.port):
+            raise ValueError(
+                f"{flag('metrics_port')} must be another port than {flag('port')}, and needs "
+                f"{flag('metrics')} true"
+            )
         return self
 
     @property

@@ -43,6 +43,6 @@ async def ready(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """The metrics, as Prometheus reads them."""
     service = service_of(request)
-    if not service.settings.metrics:
+    if not service.settings.metrics or service.settings.metrics_port is not None:
         raise HTTPException(404)
     return Response(service.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

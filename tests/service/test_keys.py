@@ -98,7 +98,8 @@ def guarded(keys_file: Path) -> Generator[ServiceProcess]:
     others = ",".join(entry_of(name, f"key-of-{name}") for name in ("bob", "cy", "dan"))
     flags = ["--api-keys-file", str(keys_file), "--api-keys", others, "--cost", "0.01"]
     share = ["--key-share", "0.5", "--key-burst-seconds", "2"]
-    with ServiceProcess([*flags, *share], "tests.service.fake_model") as running:
+    origins = ["--cors-origins", "https://page.example"]
+    with ServiceProcess([*flags, *share, *origins], "tests.service.fake_model") as running:
         yield running.wait_ready()
 
 
@@ -201,12 +202,44 @@ def test_keys_are_read_again_on_sighup_and_a_broken_file_changes_nothing(
     _reload(guarded, r"read 4 keys")
 
 
-def test_without_keys_everybody_is_let_in_and_sighup_is_harmless() -> None:
+def test_pages_of_the_origins_that_are_named_may_call_and_no_others(
+    guarded: ServiceProcess,
+) -> None:
+    asked = {"Origin": "https://page.example", "Access-Control-Request-Method": "POST"}
+    sent = {"Access-Control-Request-Headers": "authorization,content-type,vqtok-timeout-ms"}
+    preflight = httpx.options(f"{guarded.url}/v1/encode", headers={**asked, **sent})
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == "https://page.example"
+    other = {**asked, **sent, "Origin": "https://other.example"}
+    refused = httpx.options(f"{guarded.url}/v1/encode", headers=other)
+    assert refused.status_code == 400
+    answer = httpx.get(f"{guarded.url}/v1/models", headers={"Origin": "https://page.example"})
+    assert answer.status_code == 401
+    assert answer.headers["access-control-allow-origin"] == "https://page.example"
+    assert "Vqtok-Model" in answer.headers["access-control-expose-headers"]
+
+
+def test_without_keys_everybody_is_let_in_but_no_page_and_sighup_is_harmless() -> None:
     with ServiceProcess([], "tests.service.fake_model") as running:
         running.wait_ready()
         _reload(running, "there are no keys")
-        answer = httpx.get(f"{running.url}/v1/models", headers=bearer("any"))
+        headers = {"Origin": "https://page.example", **bearer("any")}
+        answer = httpx.get(f"{running.url}/v1/models", headers=headers)
         assert answer.status_code == 200
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_metrics_may_have_a_port_of_their_own() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    flags = ["--metrics-port", str(port), "--api-keys", entry_of("ann", "key-of-ann")]
+    with ServiceProcess(flags, "tests.service.fake_model") as running:
+        running.wait_ready()
+        assert "vqtok_ready 1.0" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        own = httpx.get(f"{running.url}/metrics", headers=bearer("key-of-ann"))
+        assert own.status_code == 404
+        running.terminate()
+        assert running.wait() == 0
 
 
 def _metrics(service: ServiceProcess) -> str:

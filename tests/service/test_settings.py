@@ -73,6 +73,9 @@ def test_sizes_are_read_from_text() -> None:
         (["--threads", ""], ["--threads"]),
         (["--key-share", "0.5"], ["--key-share", "--api-keys-file"]),
         (["--key-share", "2", "--api-keys", "a"], ["--key-share"]),
+        (["--cors-origins", "page.example"], ["--cors-origins", "scheme://host"]),
+        (["--metrics-port", "8000"], ["--metrics-port", "--port"]),
+        (["--metrics-port", "9", "--metrics", "false"], ["--metrics-port", "--metrics"]),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named(flags: list[str], words: list[str]) -> None:
