@@ -45,17 +45,22 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Row:
-    """A run in a table: its settings, and its figures by name."""
+    """A run in a table: its settings, its figures by name, and the epochs of the run that it
+    started from.
+    """
 
     settings: Mapping[str, Any]
     figures: Mapping[str, Any]
+    earlier_epochs: float | None = None
 
     @staticmethod
     def of_result(result: Mapping[str, Any], split: str) -> "Row":
         """The row of a `result.json`. Raises ValueError when it has no figures of the split."""
         if split not in result["metrics"]:
             raise ValueError(f"the run {result['name']} has no {split} figures")
-        return Row(result["settings"], result["metrics"][split])
+        start = result.get("start", {}).get("settings")
+        earlier = None if start is None else start["schedule"]["epochs"]
+        return Row(result["settings"], result["metrics"][split], earlier)
 
     @property
     def method(self) -> str:
@@ -68,7 +73,9 @@ class Row:
         """The method, what is added to it, and where a token has one precision instead of D."""
         options = self.settings["model"]["quantizer"]
         scalar = " (scalar precision)" if options.get("precision") == "scalar" else ""
-        return " + ".join([self.method, *_additions(options)]) + scalar
+        frozen = (self.settings.get("start") or {}).get("frozen", ())
+        kept = f", then with frozen {' and '.join(frozen)}" if frozen else ""
+        return " + ".join([self.method, *_additions(options)]) + scalar + kept
 
     @property
     def code_dim(self) -> int:
@@ -82,14 +89,17 @@ class Row:
         muon: float = optimiser.get("muon_learning_rate", 0.0)
         return f"{optimiser['learning_rate']:g}" + (f", Muon {muon:g}" if muon else "")
 
+    def _epochs(self) -> str:
+        epochs = f"{self.settings['schedule']['epochs']:g}"
+        return epochs if self.earlier_epochs is None else f"{self.earlier_epochs:g} + {epochs}"
+
     def cells(self) -> list[str]:
         """The row as text."""
-        settings = self.settings
         return [
             self.label,
             str(self.code_dim),
             self._rates(),
-            f"{settings['schedule']['epochs']:g}",
+            self._epochs(),
             *(cell(self.figures, column) for column in COLUMNS),
         ]
 

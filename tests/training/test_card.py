@@ -109,3 +109,19 @@ def test_a_row_names_both_rates_where_muon_has_one(rivals: tuple[Row, Row, Row])
     settings = copy.deepcopy(dict(rivals[0].settings))
     settings["optimiser"] = {"learning_rate": 1e-2, "muon_learning_rate": 0.02}
     assert "| 0.01, Muon 0.02 |" in results_table([Row(settings, rivals[0].figures)])
+
+
+def test_a_run_that_went_on_from_another_says_from_what_and_what_it_kept() -> None:
+    model = {"method": "vq", "quantizer": {"code_dim": 8}}
+    rest = {"model": model, "optimiser": {"learning_rate": 0.01}}
+    first = {"name": "first", "settings": {**rest, "schedule": {"epochs": 20.0}}}
+    start = {"model": "runs/first", "frozen": ["encoder", "quantizer"]}
+    result = {
+        "name": "second",
+        "settings": {**rest, "schedule": {"epochs": 4.0}, "start": start},
+        "metrics": {"validation": {"mse": 0.003}},
+        "start": first,
+    }
+    cells = Row.of_result(result, "validation").cells()
+    assert cells[0] == "VQ-VAE, then with frozen encoder and quantizer"
+    assert cells[3] == "20 + 4"
