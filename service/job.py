@@ -81,8 +81,7 @@ class Job:
         async def one(chunk: Chunk) -> Mapping[int, ResultT | VqtokError]:
             area = chunk.shape[0] * chunk.shape[1] * len(chunk.indices)
             async with self._turns, self.service.pixels.hold(area):
-                with self.call.stage("decode"):
-                    loaded = await self.service.pool.run(load_chunk, chunk, options, plan.num_items)
+                loaded = plan.loaded or await self._load(chunk, plan, options)
                 if not loaded.indices:
                     return loaded.errors
                 rows = await self.work.run("encode", loaded.rows)
@@ -95,6 +94,10 @@ class Job:
         for part in parts:
             found.update(part)
         return [found[index] for index in range(plan.num_items)]
+
+    async def _load(self, chunk: Chunk, plan: Plan, options: ImageOptions) -> Loaded:
+        with self.call.stage("decode"):
+            return await self.service.pool.run(load_chunk, chunk, options, plan.num_items)
 
     async def decode_chunks(
         self,

@@ -10,12 +10,14 @@ import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI
+from numpy.typing import NDArray
 
 from service.app import create_app
 from service.model import batch_limit
 from service.settings import Settings
 from tests.service.fake_model import open_fake
 from tests.service.load import png
+from vqtok.images import ImageLimits, read_image
 from vqtok.runtime.fake import FakeEngine, fake_manifest
 from vqtok.wire.npy_format import write_array
 
@@ -98,6 +100,24 @@ def test_statistics_say_how_many_tokens_stand_behind_them() -> None:
         assert stats["drift"] is None
         assert stats["drift_reason"]
         assert stats["distances"][0]["nearest_min"] > 0
+
+    _run(create_app(Settings(), open_fake()), test)
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 16), (3, 16), (1, 300)])
+def test_an_image_is_decoded_once(monkeypatch: pytest.MonkeyPatch, count: int, size: int) -> None:
+    decoded: list[bytes] = []
+
+    def counting(data: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
+        decoded.append(data)
+        return read_image(data, limits)
+
+    monkeypatch.setattr("service.intake.read_image", counting)
+
+    async def test(client: httpx.AsyncClient) -> None:
+        files = [("images", (f"{seed}", png(seed, size))) for seed in range(count)]
+        assert (await client.post("/v1/encode", files=files)).status_code == 200
+        assert sorted(decoded) == sorted(data for _, (_, data) in files)
 
     _run(create_app(Settings(), open_fake()), test)
 
