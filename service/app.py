@@ -33,6 +33,7 @@ from service.quotas import Quotas
 from service.routes import ADMITTED_ROUTES, ROUTES, route_paths
 from service.settings import Settings
 from service.state import Service
+from service.token_cache import TokenCache
 from vqtok import __version__
 from vqtok.errors import BundleError, RuntimeUnavailable, VqtokError
 
@@ -107,6 +108,9 @@ def _service(settings: Settings) -> Service:
     quotas = Quotas(share, settings.key_burst_seconds) if share is not None else None
     admission = Admission(limits, lambda reason: metrics.refused.labels(reason).inc(), quotas)
     metrics.watch_admission(lambda: admission.reserved)
+    cache = TokenCache(settings.cache_bytes) if settings.cache_bytes else None
+    if cache is not None:
+        metrics.watch_cache(cache)
     return Service(
         settings=settings,
         metrics=metrics,
@@ -114,6 +118,7 @@ def _service(settings: Settings) -> Service:
         pool=Pool(settings.image_threads),
         pixels=Budget(settings.max_decoded_pixels),
         lifecycle=Lifecycle(metrics.ready),
+        cache=cache,
         keys=KeyRing(settings.api_keys, settings.api_keys_file) if settings.has_keys else None,
     )
 

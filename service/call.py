@@ -12,6 +12,7 @@ from starlette.types import Scope
 
 from service.admission import Reservation
 from service.metrics import STAGES
+from service.token_cache import Origins
 
 _SCOPE_KEY = "vqtok.call"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -27,7 +28,8 @@ class Call:
 
     `route` is a label of the metrics; `deadline` is when the caller stops waiting; `preprocess`
     names what was done to the images, "none" where there are none. `caller` is the name of its key,
-    None where no keys are asked for.
+    None where no keys are asked for; `origins`
+    says which tokens were in the cache.
     """
 
     route: str
@@ -37,6 +39,7 @@ class Call:
     caller: str | None = None
     reservation: Reservation | None = None
     preprocess: str = "none"
+    origins: Origins = field(default_factory=Origins)
     stages: dict[str, float] = field(default_factory=dict[str, float])
     status: int | None = None
     answered: bool = False

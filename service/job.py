@@ -14,6 +14,7 @@ from service.call import Call, call_of
 from service.intake import Chunk, ImageOptions, Loaded, Plan, Size, load_chunk, named
 from service.model import Model
 from service.state import Service, service_of
+from service.token_cache import keys_of
 from service.work import Work, gather_or_cancel
 from vqtok.errors import VqtokError
 
@@ -84,7 +85,7 @@ class Job:
                 loaded = plan.loaded or await self._load(chunk, plan, options)
                 if not loaded.indices:
                     return loaded.errors
-                rows = await self.work.run("encode", loaded.rows)
+                rows = await self._encode(loaded.rows)
                 self.check(rows, loaded.indices, plan.num_items)
                 results = await finish(loaded, rows)
             return {**loaded.errors, **dict(zip(loaded.indices, results, strict=True))}
@@ -98,6 +99,21 @@ class Job:
     async def _load(self, chunk: Chunk, plan: Plan, options: ImageOptions) -> Loaded:
         with self.call.stage("decode"):
             return await self.service.pool.run(load_chunk, chunk, options, plan.num_items)
+
+    async def _encode(self, images: NDArray[np.uint8]) -> list[Row]:
+        cache = self.service.cache
+        if cache is None:
+            return await self.work.run("encode", images)
+
+        async def encode(indices: list[int]) -> list[Row]:
+            some = images if len(indices) == len(images) else images[indices]
+            return await self.work.run("encode", some)
+
+        tokenizer_id = self.model.manifest.tokenizer_id
+        keys = await self.service.pool.run(keys_of, images, tokenizer_id)
+        rows, origins = await cache.rows(keys, encode)
+        self.call.origins += origins
+        return rows
 
     async def decode_chunks(
         self,

@@ -3,6 +3,7 @@
 import math
 import platform
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from functools import partial
 
 from prometheus_client import (
@@ -18,6 +19,7 @@ from starlette.routing import compile_path
 
 from service.admission import Reserved
 from service.batcher import BatchReport
+from service.token_cache import Origins, TokenCache
 
 STAGES = ("admit", "body", "decode", "queue", "model", "serialize")
 IMAGE_KINDS = ("encode", "decode", "sample", "reconstruct")
@@ -100,6 +102,14 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        self.cache_images = Counter(
+            "vqtok_cache_images",
+            "Images whose tokens were in the cache, were waited for, or had to be computed.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for outcome in asdict(Origins()):
+            self.cache_images.labels(outcome)
         for kind in IMAGE_KINDS:
             self.images.labels(kind)
         for reason in DROPS:
@@ -133,6 +143,17 @@ class Metrics:
         for name, (meaning, read) in gauges.items():
             gauge = Gauge(name, meaning, registry=self.registry)
             gauge.set_function(partial(_read, reserved, read))
+
+    def watch_cache(self, cache: TokenCache) -> None:
+        """Read the cache's size at each scrape."""
+        size = Gauge("vqtok_cache_bytes", "Memory of cached tokens.", registry=self.registry)
+        size.set_function(lambda: cache.num_bytes)
+        evicted = Gauge(
+            "vqtok_cache_evicted_images",
+            "Images whose tokens had to go for others, since the start.",
+            registry=self.registry,
+        )
+        evicted.set_function(lambda: cache.num_evicted)
 
     def watch_queue(self, num_queued: Callable[[], int]) -> None:
         """Read the queue's length from `num_queued` at each scrape."""

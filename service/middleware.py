@@ -7,6 +7,7 @@ import logging
 import time
 from asyncio import FIRST_COMPLETED
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -77,11 +78,16 @@ class RequestScope:
         headers = {"X-Request-Id": call.request_id, **self._model_headers()}
         headers["Vqtok-Preprocess"] = call.preprocess
         headers["Server-Timing"] = call.server_timing()
+        if call.origins.total:
+            headers["Cache-Status"] = call.origins.header()
         return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
 
     def _count(self, call: Call) -> None:
         status = CALLER_LEFT if call.gone or call.status is None else call.status
         self._metrics.requests.labels(call.route, str(status)).inc()
+        if call.origins.total:
+            for outcome, count in asdict(call.origins).items():
+                self._metrics.cache_images.labels(outcome).inc(count)
         if status == 200 and call.reservation is not None:
             for stage in STAGES:
                 seconds = call.stages.get(stage, 0.0)

@@ -117,6 +117,9 @@ class Settings(BaseSettings):
     batch_pixels: int = Field(
         default=65_536, ge=1, description="largest batch on CPU, in pixels (one image always fits)"
     )
+    cache_bytes: int = Field(
+        default=0, ge=0, description="memory for tokens of images seen before; 0 keeps none"
+    )
     graph_sizes: Sizes = Field(
         default=(),
         description="on CUDA, sizes beside the native one that get captured graphs: 256x256,…",

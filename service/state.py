@@ -14,6 +14,7 @@ from service.metrics import Metrics
 from service.model import Model
 from service.pool import Pool
 from service.settings import Settings
+from service.token_cache import TokenCache
 from vqtok.errors import NotReady, UnknownModel
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class Service:
     pixels: Budget
     lifecycle: Lifecycle[Model]
     keys: KeyRing | None = None
+    cache: TokenCache | None = None
 
     def model(self, name: str | None = None) -> Model:
         """The loaded model, if it is the one that `name` (`name` or `name@version`) asks for.

@@ -90,6 +90,9 @@ HEADERS: dict[str, Schema] = {
         "Milliseconds in each stage, where those of a large request overlap, and in total."
     ),
     "Vqtok-Image-Size": _header("HEIGHTxWIDTH of the pictures that these tokens decode to."),
+    "Cache-Status": _header(
+        "Where tokens are cached: `vqtok; hit` when all were there, else how many (RFC 9211)."
+    ),
     "Vqtok-Seed": _header("The seed that was used."),
     "Vqtok-Bits": _header("Code length of each sample in bits, separated by commas."),
     "Vqtok-Prior": _header("What the samples were drawn from."),

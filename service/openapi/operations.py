@@ -129,7 +129,7 @@ PATHS: Schema = {
             ),
             "application/x-npy": {"schema": _BYTES},
         },
-        headers=("Vqtok-Image-Size",),
+        headers=("Vqtok-Image-Size", "Cache-Status"),
     ),
     "/v1/decode": _work(
         "Tokens to images\n"
@@ -171,7 +171,7 @@ PATHS: Schema = {
             ),
             **_PICTURES,
         },
-        headers=("Vqtok-Mse", "Vqtok-Psnr", "Vqtok-Ssim"),
+        headers=("Vqtok-Mse", "Vqtok-Psnr", "Vqtok-Ssim", "Cache-Status"),
     ),
     "/v1/codebook": _read(
         "The code table, float32 (K, D) or (depth, K, D)",
