@@ -96,7 +96,8 @@ def _imported(folder: str) -> set[str]:
 def test_what_a_package_imports_is_declared_for_it(folder: str, groups: list[str]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     declared = _names(project["project"]["dependencies"])
-    declared |= _names(project["project"]["optional-dependencies"]["cpu"])
+    for extra in ("cpu", "bench"):
+        declared |= _names(project["project"]["optional-dependencies"][extra])
     for group in groups:
         declared |= _names(project["dependency-groups"][group])
     distributions = packages_distributions()

@@ -59,7 +59,7 @@ def test_its_metadata_name_no_runtime_outside_the_extras(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     (name,) = [name for name in archive.namelist() if name.endswith("METADATA")]
     metadata = Parser().parsestr(archive.read(name).decode())
-    assert set(metadata.get_all("Provides-Extra", [])) == {"cpu", "gpu", "bulk", "ray"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {"cpu", "gpu", "bench", "bulk", "ray"}
     needed = metadata.get_all("Requires-Dist", [])
     assert not [line for line in needed if "torch" in line]
     assert not [line for line in needed if "onnxruntime" in line and "extra ==" not in line]

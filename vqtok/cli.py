@@ -1,4 +1,4 @@
-"""The command `vqtok`: encode, decode, inspect."""
+"""The command `vqtok`: encode, decode, inspect, bench."""
 
 import os
 import re
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 import vqtok
+from vqtok.bench.command import bench
 from vqtok.errors import (
     DeadlineExceeded,
     Draining,
@@ -29,14 +30,13 @@ from vqtok.inspection import describe
 from vqtok.token_files import read_tokens, require_token_file, write_tokens
 from vqtok.tokenizer import Tokenizer
 from vqtok.tokens import ImageTokens, ItemError, TokenBatch
+from vqtok.transport import KEY_VARIABLE
 from vqtok.wire import parse_size
 
 DEFAULT_BUNDLE = Path("bundles/cifar10-gmvq")
 IMAGE_FORMATS = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
 IMAGE_SUFFIXES = {*IMAGE_FORMATS, ".gif", ".bmp", ".tif", ".tiff"}
 FILES_AT_ONCE = 32
-KEY_VARIABLE = "VQTOK_API_KEY"
-"""No option: a command line can be seen by everyone on the machine."""
 
 EXIT_INPUT = 1
 EXIT_SERVICE = 3
@@ -135,6 +135,9 @@ def inspect(
 ) -> None:
     """Show what a bundle or a file of tokens holds."""
     Console().print(describe(path))
+
+
+app.command()(bench)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

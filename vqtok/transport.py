@@ -27,6 +27,8 @@ CONNECT_SECONDS = 5.0
 FIRST_DELAY_SECONDS = 0.25
 LONGEST_DELAY_SECONDS = 10.0
 EXCERPT = 200
+KEY_VARIABLE = "VQTOK_API_KEY"
+"""Where commands take a key from: the command line can be seen by everyone on the machine."""
 
 # What passes with time. Other 503s, such as a damaged bundle, will be the same a second later.
 PASSING_CODES = frozenset({"overloaded", "not_ready", "draining"})
