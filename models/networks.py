@@ -18,6 +18,8 @@ class NetworkSettings:
     standardise: give the vectors to be quantized mean 0 and variance 1 in each dimension, so that
     the start of a codebook fits them as they move.
     silent_blocks: residual blocks start as the identity.
+    depthwise_kernel: residual blocks see by a depthwise convolution of this odd size; 0: by a dense
+    3 x 3.
     """
 
     width: int = 64
@@ -27,6 +29,7 @@ class NetworkSettings:
     num_fine_blocks: int = 0
     standardise: bool = False
     silent_blocks: bool = False
+    depthwise_kernel: int = 0
 
     def __post_init__(self) -> None:
         if self.factor < 2 or self.factor & (self.factor - 1):
@@ -35,6 +38,10 @@ class NetworkSettings:
             raise ValueError("width must be a positive multiple of 4, numbers of blocks at least 0")
         if self.silent_blocks and self.norm == "none":
             raise ValueError("silent_blocks needs norm = 'batch', whose scale starts at 0")
+        if self.depthwise_kernel < 0 or (self.depthwise_kernel and not self.depthwise_kernel % 2):
+            raise ValueError(
+                f"depthwise_kernel must be odd, or 0 for dense blocks, not {self.depthwise_kernel}"
+            )
         if self.num_fine_blocks and self.factor == 2:
             raise ValueError("num_fine_blocks needs a factor of at least 4")
         if self.norm not in ("batch", "none"):
@@ -43,6 +50,11 @@ class NetworkSettings:
     @property
     def num_scales(self) -> int:
         return int(math.log2(self.factor))
+
+    @property
+    def block_reach(self) -> int:
+        """How far a residual block sees, on each side, in its own resolution."""
+        return (self.depthwise_kernel or 3) // 2
 
     def channels(self, scale: int) -> int:
         """Channels after `scale` halvings: half the width, from the second halving on all of it."""
@@ -83,14 +95,23 @@ class Encoder(nn.Module):
     @property
     def halo(self) -> int:
         """Pixels beyond a cell's own that its token depends on, each side, in whole cells."""
-        factor, blocks = self.settings.factor, self.settings.num_blocks
-        pixels = factor - 1 + factor * (1 + blocks) + factor // 2 * self.settings.num_fine_blocks
+        factor, reach = self.settings.factor, self.settings.block_reach
+        on_grid = 1 + reach * self.settings.num_blocks
+        finer = reach * self.settings.num_fine_blocks
+        pixels = factor - 1 + factor * on_grid + factor // 2 * finer
         return math.ceil(pixels / factor) * factor
 
 
 def _blocks(channels: int, num: int, settings: NetworkSettings) -> list[nn.Module]:
-    silent = settings.silent_blocks
-    return [ResidualBlock(channels, settings.norm, silent=silent) for _ in range(num)]
+    return [
+        ResidualBlock(
+            channels,
+            settings.norm,
+            depthwise_kernel=settings.depthwise_kernel,
+            silent=settings.silent_blocks,
+        )
+        for _ in range(num)
+    ]
 
 
 class Decoder(nn.Module):
@@ -122,8 +143,8 @@ class Decoder(nn.Module):
     @property
     def halo(self) -> int:
         """Grid cells beyond a cell's own that its pixels depend on, each side."""
-        factor, blocks = self.settings.factor, self.settings.num_blocks
-        on_grid = 2 + blocks
+        factor, reach = self.settings.factor, self.settings.block_reach
+        on_grid = 2 + reach * self.settings.num_blocks
         finer = sum(2.0**-scale for scale in range(1, self.settings.num_scales)) + 1.0 / factor
-        finer += self.settings.num_fine_blocks / 2
+        finer += reach * self.settings.num_fine_blocks / 2
         return on_grid + math.ceil(finer)

@@ -34,13 +34,16 @@ class KernelMuon(torch.optim.Muon):
 
 
 def inner_kernels(model: Autoencoder) -> list[nn.Parameter]:
-    """The kernels that are trained, but those that read or write pixels or give the head."""
+    """The kernels that are trained, but those that read or write pixels or give the head.
+
+    Depthwise kernels are not among them: as a matrix, each of their rows is another channel's.
+    """
     bodies = [*list(model.encoder.body)[1:], model.decoder.body]
     return [
         parameter
         for body in bodies
         for parameter in body.parameters()
-        if parameter.dim() == 4 and parameter.requires_grad
+        if parameter.dim() == 4 and parameter.shape[1] > 1 and parameter.requires_grad
     ]
 
 

@@ -13,9 +13,14 @@ from models.networks import Decoder, Encoder, NetworkSettings
 HEAD_CHANNELS, CODE_DIM = 5, 3
 FACTORS = pytest.mark.parametrize("factor", [2, 4, 8])
 BLOCKS = pytest.mark.parametrize(
-    ("factor", "num_blocks", "num_fine"),
-    [(2, 0, 0), (2, 3, 0), (4, 1, 0), (4, 3, 0), (4, 1, 1), (4, 0, 3), (8, 0, 0), (8, 1, 2)],
+    ("factor", "num_blocks", "num_fine", "depthwise"),
+    [
+        *[(2, 0, 0, 0), (2, 3, 0, 0), (4, 1, 0, 0), (4, 3, 0, 0), (4, 1, 1, 0), (4, 0, 3, 0)],
+        *[(8, 0, 0, 0), (8, 1, 2, 0), (2, 2, 0, 7), (4, 1, 1, 7), (4, 2, 1, 5), (8, 0, 1, 7)],
+    ],
 )
+
+DEPTHWISE = pytest.mark.parametrize("depthwise", [0, 7])
 
 
 def settings(**changes: Any) -> NetworkSettings:
@@ -61,6 +66,8 @@ def test_any_multiple_of_the_factor_will_do(factor: int) -> None:
         ({"silent_blocks": True, "norm": "none"}, "silent_blocks needs norm = 'batch'"),
         ({"num_fine_blocks": -1}, "numbers of blocks at least 0"),
         ({"num_fine_blocks": 1, "factor": 2}, "num_fine_blocks needs a factor of at least 4"),
+        ({"depthwise_kernel": 4}, "depthwise_kernel must be odd, or 0 for dense blocks, not 4"),
+        ({"depthwise_kernel": -3}, "depthwise_kernel must be odd"),
         ({"norm": "group"}, "norm must be 'batch' or 'none', not 'group'"),
     ],
 )
@@ -101,27 +108,41 @@ def reach(gradient: Tensor, cell: tuple[int, int], size: int) -> tuple[int, int]
 
 @BLOCKS
 def test_the_encoders_halo_is_its_reach_in_whole_cells(
-    factor: int, num_blocks: int, num_fine: int
+    factor: int, num_blocks: int, num_fine: int, depthwise: int
 ) -> None:
-    given = settings(factor=factor, num_blocks=num_blocks, num_fine_blocks=num_fine, width=4)
+    given = settings(
+        factor=factor,
+        num_blocks=num_blocks,
+        num_fine_blocks=num_fine,
+        depthwise_kernel=depthwise,
+        width=4,
+    )
     encoder = all_paths_open(Encoder(given, HEAD_CHANNELS, CODE_DIM))
-    pixels = torch.rand(1, 3, 13 * factor, 15 * factor).double().add_(1).requires_grad_()
-    encoder(pixels)[0, :, 6, 7].sum().backward()
+    pixels = torch.rand(1, 3, 23 * factor, 25 * factor).double().add_(1).requires_grad_()
+    encoder(pixels)[0, :, 11, 12].sum().backward()
     assert pixels.grad is not None
-    _, longest = reach(pixels.grad, (6, 7), factor)
+    _, longest = reach(pixels.grad, (11, 12), factor)
     assert longest <= encoder.halo
     assert encoder.halo == -(-longest // factor) * factor
 
 
 @BLOCKS
-def test_the_decoders_halo_is_its_reach(factor: int, num_blocks: int, num_fine: int) -> None:
-    given = settings(factor=factor, num_blocks=num_blocks, num_fine_blocks=num_fine, width=4)
+def test_the_decoders_halo_is_its_reach(
+    factor: int, num_blocks: int, num_fine: int, depthwise: int
+) -> None:
+    given = settings(
+        factor=factor,
+        num_blocks=num_blocks,
+        num_fine_blocks=num_fine,
+        depthwise_kernel=depthwise,
+        width=4,
+    )
     decoder = all_paths_open(Decoder(given, CODE_DIM))
-    z_q = torch.rand(1, CODE_DIM, 15, 17).double().requires_grad_()
-    rows, columns = slice(7 * factor, 8 * factor), slice(8 * factor, 9 * factor)
+    z_q = torch.rand(1, CODE_DIM, 23, 25).double().requires_grad_()
+    rows, columns = slice(11 * factor, 12 * factor), slice(12 * factor, 13 * factor)
     decoder(z_q)[0, :, rows, columns].sum().backward()
     assert z_q.grad is not None
-    _, longest = reach(z_q.grad, (7, 8), 1)
+    _, longest = reach(z_q.grad, (11, 12), 1)
     assert decoder.halo == longest
 
 
@@ -171,8 +192,9 @@ def test_the_four_sub_pixels_can_learn_apart() -> None:
     assert torch.equal(of_sub_pixel[1:], torch.zeros(3))
 
 
-def test_a_silent_block_starts_as_the_identity_and_learns() -> None:
-    block = ResidualBlock(4, "batch", silent=True)
+@DEPTHWISE
+def test_a_silent_block_starts_as_the_identity_and_learns(depthwise: int) -> None:
+    block = ResidualBlock(4, "batch", depthwise_kernel=depthwise, silent=True)
     x = torch.randn(2, 4, 5, 5)
     assert torch.equal(block(x), x)
     block(x).square().sum().backward()
@@ -181,8 +203,9 @@ def test_a_silent_block_starts_as_the_identity_and_learns() -> None:
     assert (scale.grad != 0).all()
 
 
-def test_a_residual_block_adds_to_what_it_gets() -> None:
-    block = ResidualBlock(4, "none")
+@DEPTHWISE
+def test_a_residual_block_adds_to_what_it_gets(depthwise: int) -> None:
+    block = ResidualBlock(4, "none", depthwise_kernel=depthwise)
     for parameter in block.parameters():
         nn.init.zeros_(parameter)
     x = torch.randn(2, 4, 5, 5)
@@ -192,7 +215,7 @@ def test_a_residual_block_adds_to_what_it_gets() -> None:
 @pytest.mark.parametrize(("kernel", "stride", "side"), [(3, 1, 8), (1, 1, 8), (4, 2, 4)])
 def test_a_convolution_keeps_or_halves_the_size(kernel: int, stride: int, side: int) -> None:
     for norm in ("batch", "none"):
-        layer = conv_norm(2, 3, kernel, norm, stride)
+        layer = conv_norm(2, 3, kernel, norm, stride=stride)
         assert layer(torch.randn(1, 2, 8, 8)).shape == (1, 3, side, side)
 
 

@@ -73,6 +73,10 @@ def test_it_has_the_kernels_between_pixels_and_codes() -> None:
     ends = {"encoder.body.0.0.weight", "encoder.head.weight", "decoder.to_pixels.weight"}
     assert ends < convolutions
     assert chosen == convolutions - ends
+    depthwise = model_of(**{"model.network.depthwise_kernel": 5})
+    seeing = {n for n, p in depthwise.named_parameters() if p.shape[1:] == (1, 5, 5)}
+    assert seeing
+    assert not seeing & names_of(depthwise, inner_kernels(depthwise))
     model.encoder.requires_grad_(requires_grad=False)
     assert {n.partition(".")[0] for n in names_of(model, inner_kernels(model))} == {"decoder"}
 
