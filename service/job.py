@@ -38,10 +38,12 @@ class Job:
         self._turns = asyncio.Semaphore(2 * self.model.engine.num_runners)
 
     @staticmethod
-    def of(request: Request, model: Model, *, per_item: bool = False) -> "Job":
+    def of(
+        request: Request, model: Model, *, per_item: bool = False, strict: bool = False
+    ) -> "Job":
         """The job of a request."""
         service, call = service_of(request), call_of(request)
-        work = Work(model, service.pool, call, service.settings.tile_pixels)
+        work = Work(model, service.pool, call, service.settings.tile_pixels, strict=strict)
         return Job(service, model, call, work, per_item)
 
     def reserve(self, **amounts: int) -> None:
@@ -110,7 +112,8 @@ class Job:
             return await self.work.run("encode", some)
 
         tokenizer_id = self.model.manifest.tokenizer_id
-        keys = await self.service.pool.run(keys_of, images, tokenizer_id)
+        origin = f"{tokenizer_id} alone" if self.work.strict else tokenizer_id
+        keys = await self.service.pool.run(keys_of, images, origin)
         rows, origins = await cache.rows(keys, encode)
         self.call.origins += origins
         return rows

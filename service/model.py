@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 Report = Callable[[Phase], None]
 
+ENCODE_ALONE = "encode_alone"
+"""The kind of work that is "encode" in batches of one."""
+
 
 @dataclass(frozen=True, eq=False)
 class Model:
@@ -136,7 +139,7 @@ def _batcher(engine: Engine, manifest: Manifest, settings: Settings, observer: O
         return (engine.decode(tokens),)
 
     return Batcher(
-        {"encode": encode, "decode": decode},
+        {"encode": encode, ENCODE_ALONE: encode, "decode": decode},
         max_rows=batch_limit(engine, manifest, settings.batch_pixels),
         num_runners=engine.num_runners,
         observer=observer,
@@ -148,8 +151,9 @@ def batch_limit(
 ) -> Callable[[str, tuple[int, ...]], int]:
     """How many images (H, W, 3) or grids (h, w[, depth]) run together.
 
-    On CPU `batch_pixels` bounds them, since there is nothing to gain from more. On a GPU the bound
-    is what warm-up has proven to fit: a full batch of native images.
+    "encode_alone" never does. On CPU `batch_pixels` bounds the others, since there is nothing to
+    gain from more. On a GPU the bound is what warm-up has proven to fit: a full batch of native
+    images.
     """
     height, width = manifest.image.native_size
     pixels = batch_pixels
@@ -158,6 +162,8 @@ def batch_limit(
     area_of_cell = manifest.image.factor**2
 
     def limit(kind: str, shape: tuple[int, ...]) -> int:
+        if kind == ENCODE_ALONE:
+            return 1
         area = shape[0] * shape[1] * (area_of_cell if kind == "decode" else 1)
         return max(1, min(engine.max_batch_images, pixels // area))
 

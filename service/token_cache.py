@@ -137,11 +137,11 @@ class TokenCache:
         return own
 
 
-def keys_of(images: NDArray[np.uint8], tokenizer_id: str) -> list[bytes]:
+def keys_of(images: NDArray[np.uint8], origin: str) -> list[bytes]:
     """A key for each of the preprocessed images (n, H, W, 3): equal for equal pixels, shape and
-    tokenizer, and for nothing else.
+    origin, which says what makes their tokens, and for nothing else.
     """
-    prefix = f"{tokenizer_id} {images.shape[1:]}".encode()
+    prefix = f"{origin} {images.shape[1:]}".encode()
     return [_digest(prefix, image) for image in images]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from service.batcher import Answer, Entry, Row
 from service.call import Call
 from service.fair_queue import Flow
-from service.model import Model
+from service.model import ENCODE_ALONE, Model
 from service.pool import Pool
 from vqtok.errors import TooLarge, VqtokError
 from vqtok.runtime.tiles import Tile, paste, pixels_of, plan_decode, plan_encode
@@ -34,13 +34,18 @@ async def gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, ResultT]]) -
 
 
 class Work:
-    """The queued work of one request. Its entries take turns with those of other requests."""
+    """The queued work of one request. Its entries take turns with those of other requests. With
+    `strict` every image is encoded alone, so that its tokens cannot depend on its company.
+    """
 
-    def __init__(self, model: Model, pool: Pool, call: Call, tile_pixels: int) -> None:
+    def __init__(
+        self, model: Model, pool: Pool, call: Call, tile_pixels: int, *, strict: bool = False
+    ) -> None:
         self._model = model
         self._pool = pool
         self._call = call
         self._tile_pixels = tile_pixels
+        self.strict = strict
         self._flow: Flow[Entry] = Flow()
         self._first_submitted: float | None = None
         self._first_started: float | None = None
@@ -69,6 +74,9 @@ class Work:
         (pixels,).
         """
         tiles = self._tiles(kind, rows.shape[1:])
+        if not tiles and self.strict and kind == "encode":
+            alone = (self._submit(kind, rows[i : i + 1]) for i in range(len(rows)))
+            return [answer.rows[0] for answer in await gather_or_cancel(alone)]
         if not tiles:
             return (await self._submit(kind, rows)).rows
         return [await self._run_tiles(kind, item, tiles) for item in rows]
@@ -108,7 +116,8 @@ class Work:
     async def _submit(self, kind: str, rows: NDArray[Any]) -> Answer:
         if self._first_submitted is None:
             self._first_submitted = time.monotonic()
-        answer = await self._model.batcher.submit(self._flow, kind, rows, self._call.deadline)
+        queued = ENCODE_ALONE if self.strict and kind == "encode" else kind
+        answer = await self._model.batcher.submit(self._flow, queued, rows, self._call.deadline)
         if self._first_started is None or answer.started < self._first_started:
             self._first_started = answer.started
         self._last_finished = time.monotonic()

@@ -32,6 +32,11 @@ PARAMETERS: dict[str, Schema] = {
     "detail": _parameter(
         "detail", _choice("margin"), "Adds to JSON how clearly each token won, 0 .. 1."
     ),
+    "strict": _parameter(
+        "strict",
+        _choice("true", "false", default="false"),
+        "Encode every image alone, so that its tokens cannot depend on its company.",
+    ),
     "on_error": _parameter(
         "on_error",
         _choice("fail", "item", default="fail"),

@@ -118,7 +118,7 @@ PATHS: Schema = {
         "uint8 (N, H, W, 3) as npy: JPEG, PNG, WebP, GIF, BMP, TIFF. The bytes decide the format.",
         parameters=(
             *("model", "preprocess", "image_size"),
-            *("dtype", "layout", "detail", "on_error"),
+            *("dtype", "layout", "detail", "strict", "on_error"),
         ),
         body=_images_body(),
         answer={
@@ -163,7 +163,7 @@ PATHS: Schema = {
         "Images through encoder and decoder\n"
         "As `/v1/encode` takes them. JSON carries pictures and figures; with other formats the "
         "figures are headers.",
-        parameters=("model", "preprocess", "image_size", "quality", "on_error"),
+        parameters=("model", "preprocess", "image_size", "quality", "strict", "on_error"),
         body=_images_body(),
         answer={
             "application/json": _json(

@@ -32,7 +32,16 @@ from vqtok.wire.npy_format import common_size
 
 router = APIRouter()
 
-PARAMETERS = ("model", "preprocess", "image_size", "dtype", "layout", "detail", "on_error")
+PARAMETERS = (
+    "model",
+    "preprocess",
+    "image_size",
+    "dtype",
+    "layout",
+    "detail",
+    "strict",
+    "on_error",
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,8 @@ async def encode(request: Request) -> Response:
     writing = encode_options(query)
     wire = choose_tokens(request)
     require_item_errors(options.per_item, wire.carries_errors)
-    job = Job.of(request, model, per_item=options.per_item)
+    strict = query.flag("strict")
+    job = Job.of(request, model, per_item=options.per_item, strict=strict)
     plan = await take_images(request, job, options, "encode")
     results = await job.encode_chunks(plan, options, _finish)
 

@@ -32,7 +32,7 @@ from vqtok.manifest import Manifest
 
 router = APIRouter()
 
-PARAMETERS = ("model", "preprocess", "image_size", "quality", "on_error")
+PARAMETERS = ("model", "preprocess", "image_size", "quality", "strict", "on_error")
 FIGURES = ("mse", "psnr", "ssim")
 
 
@@ -59,7 +59,8 @@ async def reconstruct(request: Request) -> Response:
     accept = request.headers.get("accept")
     liked = choose(accept, (JSON, *FILES, *CONTAINERS), what="reconstructions")
     require_item_errors(options.per_item, json_is_liked(accept))
-    job = Job.of(request, model, per_item=options.per_item)
+    strict = query.flag("strict")
+    job = Job.of(request, model, per_item=options.per_item, strict=strict)
     plan = await take_images(request, job, options, "encode", "decode")
     needs_json = liked == JSON or options.per_item
     chosen = choose_format(JSON if needs_json else accept, plan.num_items, quality)

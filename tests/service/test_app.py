@@ -17,6 +17,7 @@ from service.model import batch_limit
 from service.settings import Settings
 from tests.service.fake_model import open_fake
 from tests.service.load import png
+from tests.service.process import counter
 from vqtok.images import ImageLimits, read_image
 from vqtok.runtime.fake import FakeEngine, fake_manifest
 from vqtok.wire.npy_format import write_array
@@ -118,6 +119,25 @@ def test_an_image_is_decoded_once(monkeypatch: pytest.MonkeyPatch, count: int, s
         files = [("images", (f"{seed}", png(seed, size))) for seed in range(count)]
         assert (await client.post("/v1/encode", files=files)).status_code == 200
         assert sorted(decoded) == sorted(data for _, (_, data) in files)
+
+    _run(create_app(Settings(), open_fake()), test)
+
+
+def test_strict_images_never_share_a_batch() -> None:
+    images = write_array(np.random.default_rng(0).integers(0, 200, (6, 16, 16, 3)).astype(np.uint8))
+
+    async def test(client: httpx.AsyncClient) -> None:
+        answers: list[bytes] = []
+        for strict, num_batches in (("false", 1), ("true", 6)):
+            before = (await client.get("/metrics")).text
+            answer = await client.post(f"/v1/encode?strict={strict}", content=images, headers=NPY)
+            assert answer.status_code == 200
+            answers.append(answer.content)
+            after = (await client.get("/metrics")).text
+            for name, added in (("count", num_batches), ("sum", 6)):
+                series = f"vqtok_batch_size_{name}"
+                assert counter(after, series) - counter(before, series) == added
+        assert answers[0] == answers[1]
 
     _run(create_app(Settings(), open_fake()), test)
 

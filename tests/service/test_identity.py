@@ -98,6 +98,18 @@ def test_images_of_many_sizes_in_one_request_come_back_in_order(
     assert [item["size"] for item in answer.json()["items"]] == [list(p.shape[:2]) for p in pixels]
 
 
+def test_strict_gives_the_same_tokens_alone_and_in_tiles(
+    client: httpx.Client, images: NDArray[np.uint8]
+) -> None:
+    (large,) = smooth_images(1, 500, 700)
+    for body in (write_array(images[:20]), write_array(large[None])):
+        plain, strict = (
+            client.post(f"/v1/encode?strict={flag}", content=body, headers=NPY)
+            for flag in ("false", "true")
+        )
+        assert plain.content == strict.content
+
+
 def test_an_image_that_runs_in_tiles_gives_the_tokens_of_the_whole(
     client: httpx.Client, tokenizer: LocalTokenizer
 ) -> None:
