@@ -2,7 +2,6 @@
 
 import sys
 
-from service.keys import InvalidKeys
 from service.run import run
 from service.settings import InvalidSettings, read_settings
 
@@ -11,7 +10,7 @@ def main() -> int:
     """Read the settings and serve; 2 when a setting cannot be used."""
     try:
         return run(read_settings())
-    except (InvalidSettings, InvalidKeys) as error:
+    except InvalidSettings as error:
         sys.stderr.write(f"{error}\n")
         return 2
 

@@ -34,6 +34,7 @@ from service.routes import ADMITTED_ROUTES, ROUTES, route_paths
 from service.settings import Settings
 from service.state import Service
 from service.token_cache import TokenCache
+from service.traces import open_traces
 from vqtok import __version__
 from vqtok.errors import BundleError, RuntimeUnavailable, VqtokError
 
@@ -53,7 +54,8 @@ def create_app(
     open_model: OpenModel = open_model,
     on_fatal: Callable[[], None] = lambda: None,
 ) -> FastAPI:
-    """The service as an ASGI app; its parts are `app.state.service`. Raises InvalidKeys.
+    """The service as an ASGI app; its parts are `app.state.service`. Raises
+    InvalidSettings for keys or traces that cannot be had.
 
     The model is opened in the background once the app starts. `on_fatal` is called when that fails
     for a reason that no other bundle would mend: the device cannot be opened.
@@ -92,6 +94,7 @@ def create_app(
         metrics=service.metrics,
         request_timeout=settings.request_timeout,
         model_headers=service.model_headers,
+        traces=service.traces,
     )
     return app
 
@@ -119,6 +122,7 @@ def _service(settings: Settings) -> Service:
         pixels=Budget(settings.max_decoded_pixels),
         lifecycle=Lifecycle(metrics.ready),
         cache=cache,
+        traces=open_traces(settings),
         keys=KeyRing(settings.api_keys, settings.api_keys_file) if settings.has_keys else None,
     )
 
@@ -139,6 +143,8 @@ def _lifespan(
         if model is not None:
             await asyncio.to_thread(model.close)
         service.pool.close()
+        if service.traces is not None:
+            await asyncio.to_thread(service.traces.close)
 
     return lifespan
 

@@ -29,7 +29,7 @@ class Call:
     `route` is a label of the metrics; `deadline` is when the caller stops waiting; `preprocess`
     names what was done to the images, "none" where there are none. `caller` is the name of its key,
     None where no keys are asked for; `origins`
-    says which tokens were in the cache.
+    says which tokens were in the cache. `stages` has the time in each stage, `spans` when it was.
     """
 
     route: str
@@ -41,6 +41,7 @@ class Call:
     preprocess: str = "none"
     origins: Origins = field(default_factory=Origins)
     stages: dict[str, float] = field(default_factory=dict[str, float])
+    spans: list[tuple[str, float, float]] = field(default_factory=list[tuple[str, float, float]])
     status: int | None = None
     answered: bool = False
     gone: bool = False
@@ -52,11 +53,12 @@ class Call:
         try:
             yield
         finally:
-            self.add(name, time.monotonic() - started)
+            self.add(name, started, time.monotonic())
 
-    def add(self, name: str, seconds: float) -> None:
-        """Add to the time of a stage."""
-        self.stages[name] = self.stages.get(name, 0.0) + seconds
+    def add(self, name: str, started: float, ended: float) -> None:
+        """Add what lies between two moments to the time of a stage."""
+        self.stages[name] = self.stages.get(name, 0.0) + ended - started
+        self.spans.append((name, started, ended))
 
     def server_timing(self) -> str:
         """The value of the header `Server-Timing`: milliseconds in each stage, in order, and in

@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from service.settings import InvalidSettings
+
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ENTRY = re.compile(rf"({_NAME.pattern}):([0-9a-fA-F]{{64}})")
 
 
-class InvalidKeys(ValueError):
+class InvalidKeys(InvalidSettings):
     """Keys that cannot be used; the message says which line of what and why."""
 
 

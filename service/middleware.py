@@ -16,6 +16,7 @@ from service.admission import Admission, Refusal, Reservation
 from service.call import Call, CallerLeft, attach, call_in, request_id_from
 from service.metrics import STAGES, Metrics
 from service.problems import internal_error, problem_of
+from service.traces import Traces
 from vqtok.errors import DeadlineExceeded, Draining, InvalidParameter, VqtokError
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 TIMEOUT_HEADER = "vqtok-timeout-ms"
 CALLER_LEFT = 499
 CHUNK_BYTES = 256 * 1024
+TRACED = "/v1/"
 
 
 class RequestScope:
@@ -39,9 +41,11 @@ class RequestScope:
         metrics: Metrics,
         request_timeout: float,
         model_headers: Callable[[], Mapping[str, str]],
+        traces: Traces | None = None,
     ) -> None:
         self._app = app
         self._metrics = metrics
+        self._traces = traces
         self._request_timeout = request_timeout
         self._model_headers = model_headers
 
@@ -73,6 +77,9 @@ class RequestScope:
                 await internal_error(call.request_id)(scope, receive, send_with_headers)
         finally:
             self._count(call)
+            if self._traces is not None and call.route.startswith(TRACED):
+                headers = dict(Headers(scope=scope))
+                self._traces.record(scope["method"], call, _status(call), headers)
 
     def _headers(self, call: Call) -> list[tuple[bytes, bytes]]:
         headers = {"X-Request-Id": call.request_id, **self._model_headers()}
@@ -83,7 +90,7 @@ class RequestScope:
         return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
 
     def _count(self, call: Call) -> None:
-        status = CALLER_LEFT if call.gone or call.status is None else call.status
+        status = _status(call)
         self._metrics.requests.labels(call.route, str(status)).inc()
         if call.origins.total:
             for outcome, count in asdict(call.origins).items():
@@ -92,6 +99,10 @@ class RequestScope:
             for stage in STAGES:
                 seconds = call.stages.get(stage, 0.0)
                 self._metrics.stage_seconds.labels(stage, call.route).observe(seconds)
+
+
+def _status(call: Call) -> int:
+    return CALLER_LEFT if call.gone or call.status is None else call.status
 
 
 class AdmissionGate:

@@ -158,6 +158,12 @@ class Settings(BaseSettings):
         le=65535,
         description="serve /metrics on this port only, without keys",
     )
+    otlp_endpoint: str = Field(
+        default="", description="OpenTelemetry collector that gets traces: http://localhost:4318"
+    )
+    trace_ratio: float = Field(
+        default=1.0, ge=0, le=1, description="share of requests that are traced"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severity that is logged"
     )

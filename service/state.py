@@ -15,6 +15,7 @@ from service.model import Model
 from service.pool import Pool
 from service.settings import Settings
 from service.token_cache import TokenCache
+from service.traces import Traces
 from vqtok.errors import NotReady, UnknownModel
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class Service:
     lifecycle: Lifecycle[Model]
     keys: KeyRing | None = None
     cache: TokenCache | None = None
+    traces: Traces | None = None
 
     def model(self, name: str | None = None) -> Model:
         """The loaded model, if it is the one that `name` (`name` or `name@version`) asks for.

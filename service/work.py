@@ -84,8 +84,8 @@ class Work:
     def note_times(self) -> None:
         """Tell the call how long its entries waited, and how long they then took."""
         if self._first_submitted is not None and self._first_started is not None:
-            self._call.add("queue", self._first_started - self._first_submitted)
-            self._call.add("model", self._last_finished - self._first_started)
+            self._call.add("queue", self._first_submitted, self._first_started)
+            self._call.add("model", self._first_started, self._last_finished)
 
     def _tiles(self, kind: str, shape: Sequence[int]) -> tuple[Tile, ...]:
         if self._area(kind, shape) <= self._tile_pixels:

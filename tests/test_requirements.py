@@ -91,7 +91,12 @@ def _imported(folder: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("folder", "groups"),
-    [("vqtok", []), ("service", ["service"]), ("models", ["training"]), ("training", ["training"])],
+    [
+        ("vqtok", []),
+        ("service", ["service", "traces"]),
+        ("models", ["training"]),
+        ("training", ["training"]),
+    ],
 )
 def test_what_a_package_imports_is_declared_for_it(folder: str, groups: list[str]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
