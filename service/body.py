@@ -1,6 +1,7 @@
 """Reading a body: bounded in size and time, and only after its type has been looked at."""
 
 import asyncio
+import time
 from collections.abc import Callable, Collection
 
 from starlette.requests import Request
@@ -48,45 +49,68 @@ def _hint(media_type: str, taken: Collection[str]) -> str:
     return f" curl -d sends {FORM} unless it is told -H 'Content-Type: {JSON}'."
 
 
-async def read_body(request: Request, on_prefix: OnPrefix | None = None) -> bytes:
-    """The whole body.
+class BodyReader:
+    """The pieces of a body as they arrive, within the limits on its size and its time."""
 
-    Raises:
-        TooLarge: more than `max_body_bytes`, or what `on_prefix` raises.
-        BodyTimeout: it did not arrive within `body_timeout`.
-        CallerLeft: the connection was closed in the middle of it.
-    """
-    call, service = call_of(request), service_of(request)
-    settings = service.settings
-    try:
-        with call.stage("body"):
-            async with asyncio.timeout(settings.body_timeout):
-                chunks = await _receive_all(request, settings.max_body_bytes, on_prefix)
-    except TimeoutError:
-        raise BodyTimeout(
-            f"The body did not arrive within {settings.body_timeout:g} s (body_timeout)."
-        ) from None
-    num_bytes = sum(map(len, chunks))
-    if call.reservation is not None:
-        call.reservation.shrink(num_bytes)
-    if num_bytes <= SMALL_BYTES:
-        return b"".join(chunks)
-    return await service.pool.run(b"".join, chunks)
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._call = call_of(request)
+        self._settings = service_of(request).settings
+        self._started = time.monotonic()
+        self._due = asyncio.get_running_loop().time() + self._settings.body_timeout
+        self.num_bytes = 0
+        self.is_complete = False
 
+    async def piece(self) -> bytes:
+        """What arrived next; the last piece, after which `is_complete` holds, may be empty.
 
-async def _receive_all(request: Request, limit: int, on_prefix: OnPrefix | None) -> list[bytes]:
-    chunks: list[bytes] = []
-    num_bytes = 0
-    more = True
-    while more:
-        message = await request.receive()
+        Raises:
+            TooLarge: more than `max_body_bytes`.
+            BodyTimeout: the whole did not arrive within `body_timeout`.
+            CallerLeft: the connection was closed in the middle of it.
+        """
+        try:
+            async with asyncio.timeout_at(self._due):
+                message = await self._request.receive()
+        except TimeoutError:
+            self._end()
+            raise BodyTimeout(
+                f"The body did not arrive within {self._settings.body_timeout:g} s (body_timeout)."
+            ) from None
         if message["type"] == "http.disconnect":
             raise CallerLeft
-        chunks.append(message.get("body", b""))
-        num_bytes += len(chunks[-1])
-        if num_bytes > limit:
-            raise body_too_large(limit)
-        more = message.get("more_body", False)
-        if on_prefix is not None and on_prefix(b"".join(chunks)):
+        data: bytes = message.get("body", b"")
+        self.num_bytes += len(data)
+        if self.num_bytes > self._settings.max_body_bytes:
+            raise body_too_large(self._settings.max_body_bytes)
+        if not message.get("more_body", False):
+            self.is_complete = True
+            self._end()
+            if self._call.reservation is not None:
+                self._call.reservation.shrink(self.num_bytes)
+        return data
+
+    def _end(self) -> None:
+        self._call.add("body", self._started, time.monotonic())
+
+
+async def read_body(request: Request, on_prefix: OnPrefix | None = None) -> bytes:
+    """The whole body. `on_prefix` may raise to refuse the rest of it.
+
+    Raises:
+        TooLarge, BodyTimeout, CallerLeft: as `BodyReader.piece`.
+    """
+    reader = BodyReader(request)
+    pieces: list[bytes] = []
+    while not reader.is_complete:
+        pieces.append(await reader.piece())
+        if on_prefix is not None and on_prefix(b"".join(pieces)):
             on_prefix = None
-    return chunks
+    return await joined(request, pieces)
+
+
+async def joined(request: Request, pieces: list[bytes]) -> bytes:
+    """The pieces as one; large ones are put together in the pool."""
+    if sum(map(len, pieces)) <= SMALL_BYTES:
+        return b"".join(pieces)
+    return await service_of(request).pool.run(b"".join, pieces)

@@ -3,7 +3,7 @@
 Everything here is blocking and belongs into the thread pool.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -62,13 +62,15 @@ class Loaded:
 @dataclass(frozen=True)
 class Plan:
     """What a request asks for: chunks, and the images that are refused by their headers. A small
-    request's only chunk is loaded already, which saves it a change of threads.
+    request's only chunk is loaded already, which saves it a change of threads; those of a large
+    array are still `arriving`.
     """
 
     num_items: int
     chunks: list[Chunk]
     errors: Mapping[int, VqtokError]
     loaded: Loaded | None = None
+    arriving: AsyncGenerator[Chunk] | None = None
 
 
 def parse_images(

@@ -15,7 +15,7 @@ from service.intake import Chunk, ImageOptions, Loaded, Plan, Size, load_chunk, 
 from service.model import Model
 from service.state import Service, service_of
 from service.token_cache import keys_of
-from service.work import Work, gather_or_cancel
+from service.work import Work, gather_arriving, gather_or_cancel
 from vqtok.errors import VqtokError
 
 ResultT = TypeVar("ResultT")
@@ -92,7 +92,10 @@ class Job:
                 results = await finish(loaded, rows)
             return {**loaded.errors, **dict(zip(loaded.indices, results, strict=True))}
 
-        parts = await gather_or_cancel(one(chunk) for chunk in plan.chunks)
+        if plan.arriving is None:
+            parts = await gather_or_cancel(one(chunk) for chunk in plan.chunks)
+        else:
+            parts = await gather_arriving(plan.arriving, one)
         found: dict[int, ResultT | VqtokError] = dict(plan.errors)
         for part in parts:
             found.update(part)

@@ -1,8 +1,9 @@
 """What one request has in the queue: it cuts its images into entries and puts the answers back."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from service.pool import Pool
 from vqtok.errors import TooLarge, VqtokError
 from vqtok.runtime.tiles import Tile, paste, pixels_of, plan_decode, plan_encode
 
+ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 
@@ -31,6 +33,22 @@ async def gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, ResultT]]) -
                 task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
+
+
+async def gather_arriving(
+    items: AsyncGenerator[ItemT], work: Callable[[ItemT], Coroutine[Any, Any, ResultT]]
+) -> list[ResultT]:
+    """What `work` gives for each item, in order; it begins with one as soon as it arrives. When one
+    fails or no more can arrive, the others are cancelled, and that error is raised.
+    """
+    tasks: list[asyncio.Task[ResultT]] = []
+    try:
+        async with contextlib.aclosing(items), asyncio.TaskGroup() as group:
+            async for item in items:
+                tasks.append(group.create_task(work(item)))  # noqa: PERF401 - each is begun
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 class Work:

@@ -1,17 +1,20 @@
 """What encode and reconstruct share: images of a request, read, planned and paid for."""
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar
 
 from starlette.requests import Request
 
-from service.body import OnPrefix, media_type_of, read_body
+from service.arriving import ArrivingImages
+from service.body import BodyReader, joined, media_type_of, read_body
 from service.call import call_of
 from service.intake import (
     BODY_TYPES,
     NPY,
+    Chunk,
     ImageOptions,
     Plan,
+    Size,
     load_if_small,
     parse_images,
     plan_images,
@@ -28,7 +31,8 @@ from vqtok.wire import npy_header
 ResultT = TypeVar("ResultT")
 
 ON_ERROR = ("fail", "item")
-PREFIX_BYTES = 4096
+STREAMED_BYTES = 1024 * 1024
+"""Images of a larger array go into the model while the rest is still arriving."""
 
 
 def image_limits(settings: Settings) -> ImageLimits:
@@ -66,10 +70,51 @@ async def take_images(request: Request, job: Job, options: ImageOptions, *kinds:
     """
     call_of(request).preprocess = options.preprocess
     media_type = media_type_of(request, BODY_TYPES)
+    if media_type == NPY:
+        return await _take_array(request, job, options, kinds)
     content_type = request.headers.get("content-type", "")
-    gate = _array_gate(job, options, kinds) if media_type == NPY else None
-    body = await read_body(request, gate)
+    body = await read_body(request)
+    return await _planned(media_type, content_type, body, job, options, kinds)
 
+
+async def _take_array(
+    request: Request, job: Job, options: ImageOptions, kinds: tuple[str, ...]
+) -> Plan:
+    """Pass gate two as soon as the header of an npy body is there; of a large one read no more."""
+    reader = BodyReader(request)
+    pieces: list[bytes] = []
+    header = None
+    while header is None and not reader.is_complete:
+        pieces.append(await reader.piece())
+        header = npy_header(b"".join(pieces))
+    if header is not None:
+        shape, num_images = planned_array(header, options)
+        job.reserve_images([(shape, num_images)], *kinds)
+        if header.file_bytes > STREAMED_BYTES:
+            group = job.work.rows_per_entry("encode", shape)
+            images = ArrivingImages(reader, header, b"".join(pieces), group)
+            return Plan(num_images, [], {}, arriving=_arriving_chunks(images, shape))
+    while not reader.is_complete:
+        pieces.append(await reader.piece())
+    body = await joined(request, pieces)
+    return await _planned(NPY, "", body, job, options, kinds)
+
+
+async def _arriving_chunks(images: ArrivingImages, shape: Size) -> AsyncGenerator[Chunk]:
+    start = 0
+    async for group in images.groups():
+        yield Chunk(list(range(start, start + len(group))), list(group), shape)
+        start += len(group)
+
+
+async def _planned(
+    media_type: str,
+    content_type: str,
+    body: bytes,
+    job: Job,
+    options: ImageOptions,
+    kinds: tuple[str, ...],
+) -> Plan:
     def plan() -> Plan:
         sources = parse_images(media_type, content_type, body, options.max_items)
         found = plan_images(sources, options, job.work)
@@ -78,19 +123,6 @@ async def take_images(request: Request, job: Job, options: ImageOptions, *kinds:
 
     with job.call.stage("decode"):
         return await job.service.pool.run(plan)
-
-
-def _array_gate(job: Job, options: ImageOptions, kinds: tuple[str, ...]) -> OnPrefix:
-    """Passes gate two as soon as the header of an npy body is there."""
-
-    def look(prefix: bytes) -> bool:
-        header = npy_header(prefix)
-        if header is None:
-            return len(prefix) >= PREFIX_BYTES
-        job.reserve_images([planned_array(header, options)], *kinds)
-        return True
-
-    return look
 
 
 async def serialised(job: Job, serialise: Callable[[], ResultT]) -> ResultT:
