@@ -1,7 +1,14 @@
 """No input gives a 500: bodies that begin right and go wrong, sent to every working route."""
 
 import random
+import threading
+import time
+from base64 import b64encode
 from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -14,7 +21,10 @@ from vqtok.images import write_image
 from vqtok.wire.json_format import dump
 from vqtok.wire.npy_format import write_array
 
-NUM_CALLS = 600
+MANY_CALLS = 100_000
+
+Bodies = Sequence[tuple[dict[str, str], bytes]]
+Capture = pytest.CaptureFixture[str]
 PIXELS = examples.example_pixels()
 FORM = {"Content-Type": "multipart/form-data; boundary=x"}
 PART = b'--x\r\nContent-Disposition: form-data; name="images"\r\n\r\n'
@@ -31,12 +41,6 @@ TOKENS = [
     ({"Content-Type": "application/x-npy"}, write_array(np.zeros((2, 3, 3), np.int32))),
 ]
 SAMPLES = [({"Content-Type": "application/json"}, dump(examples.SAMPLE_SENT))]
-ROUTES = {
-    "/v1/encode": IMAGES,
-    "/v1/reconstruct": IMAGES,
-    "/v1/decode": TOKENS,
-    "/v1/sample": SAMPLES,
-}
 QUERIES = ["", "?on_error=item", "?preprocess=adm_center_crop", "?size=3x3", "?layout=flat"]
 ACCEPTS = ["application/json", "application/json", "application/x-npy", "*/*"]
 
@@ -59,24 +63,92 @@ def _mutated(rng: random.Random, body: bytes) -> bytes:
     return bytes(data)
 
 
-@pytest.mark.parametrize("seed", [1])
-def test_no_mutated_body_gives_a_500(
-    service: ServiceProcess, client: httpx.Client, seed: int, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rng = random.Random(seed)
-    seen: Counter[int] = Counter()
-    for _ in range(NUM_CALLS):
-        path, bodies = rng.choice(list(ROUTES.items()))
-        headers, body = rng.choice(bodies)
-        query = rng.choice(QUERIES) if rng.random() < 0.2 else ""
-        accept = rng.choice(ACCEPTS)
-        answer = client.post(
-            path + query, content=_mutated(rng, body), headers={**headers, "Accept": accept}
-        )
-        seen[answer.status_code] += 1
-        assert answer.status_code < 500, (path, query, headers, body, answer.text)
-    assert not [line for line in service.log if "defect" in line]
+def _more_images(data_dir: Path) -> list[tuple[dict[str, str], bytes]]:
+    """Real files, valid and hostile, of at most 20 kB: alone, in a form and in JSON."""
+    files = [p for p in sorted((data_dir / "odd-images").rglob("*")) if p.is_file()]
+    small = [data for data in (p.read_bytes() for p in files) if 0 < len(data) <= 20_000]
+    alone = [({"Content-Type": "image/*"}, data) for data in small]
+    forms = [(FORM, PART + data + b"\r\n--x--\r\n") for data in small[::4]]
+    json = {"Content-Type": "application/json"}
+    coded = [(json, dump({"images": [b64encode(data).decode()]})) for data in small[::4]]
+    return [*alone, *forms, *coded]
+
+
+def _bodies(images: Bodies) -> dict[str, Bodies]:
+    return {
+        "/v1/encode": images,
+        "/v1/reconstruct": images,
+        "/v1/decode": TOKENS,
+        "/v1/sample": SAMPLES,
+    }
+
+
+def _call(client: httpx.Client, rng: random.Random, routes: Mapping[str, Bodies]) -> int:
+    """The status of a hostile call, which is no failure of the service."""
+    path, bodies = rng.choice(list(routes.items()))
+    headers, body = rng.choice(bodies)
+    query = rng.choice(QUERIES) if rng.random() < 0.2 else ""
+    accept = rng.choice(ACCEPTS)
+    answer = client.post(
+        path + query, content=_mutated(rng, body), headers={**headers, "Accept": accept}
+    )
+    assert answer.status_code < 500, (path, query, headers, body, answer.text)
+    return answer.status_code
+
+
+def _check(seen: Counter[int], service: ServiceProcess, capsys: Capture) -> None:
+    calls = seen.total()
     with capsys.disabled():
-        print(f"\nstatuses of {NUM_CALLS} mutated requests: {dict(sorted(seen.items()))}")  # noqa: T201
-    past_the_format = NUM_CALLS - seen[406] - seen[415] - seen[400]
-    assert past_the_format >= NUM_CALLS / 2
+        print(f"\nstatuses of {calls:,} mutated requests: {dict(sorted(seen.items()))}")  # noqa: T201
+    assert not [line for line in service.log if "defect" in line]
+    assert calls - seen[406] - seen[415] - seen[400] >= calls / 2
+
+
+def test_no_mutated_body_gives_a_500(
+    service: ServiceProcess, client: httpx.Client, capsys: Capture
+) -> None:
+    rng, routes = random.Random(1), _bodies(IMAGES)
+    _check(Counter(_call(client, rng, routes) for _ in range(600)), service, capsys)
+
+
+@contextmanager
+def _probed(service: ServiceProcess) -> Generator[list[float]]:
+    """Asks whether the process is live, again and again; how long each answer took."""
+    seconds: list[float] = []
+    is_over = threading.Event()
+
+    def run() -> None:
+        with httpx.Client(base_url=service.url, timeout=10) as client:
+            while not is_over.wait(0.05):
+                started = time.monotonic()
+                assert client.get("/health/live").status_code == 200
+                seconds.append(time.monotonic() - started)
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run)
+        try:
+            yield seconds
+        finally:
+            is_over.set()
+        running.result()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_hundred_thousand_hostile_calls_do_no_harm(
+    service: ServiceProcess, data_dir: Path, capsys: Capture
+) -> None:
+    routes = _bodies([*IMAGES * 20, *_more_images(data_dir)])
+    threads = 4
+
+    def run(seed: int) -> Counter[int]:
+        rng = random.Random(seed)
+        with httpx.Client(base_url=service.url, timeout=60) as client:
+            return Counter(_call(client, rng, routes) for _ in range(MANY_CALLS // threads))
+
+    with _probed(service) as probes, ThreadPoolExecutor(threads) as pool:
+        seen = sum(pool.map(run, range(threads)), Counter[int]())
+    with capsys.disabled():
+        print(f"\n{len(probes)} probes, the slowest took {max(probes):.3f} s")  # noqa: T201
+    assert seen.total() >= MANY_CALLS
+    _check(seen, service, capsys)
