@@ -21,7 +21,7 @@ HASHED := --no-deps --require-hashes
 export ORT_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help dev serve test test-slow check format lock golden wheel train clean
+.PHONY: help dev serve test test-slow soak check format lock golden wheel train clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test: $(DEV_READY) check .venv/.tools ## Install everything, check the code, run
 
 test-slow: $(DEV_READY) .venv/.tools .venv/.slow-tools ## Run the tests that take longer than 20 seconds each
 	@$(DEV)/bin/python -m pytest -m slow --durations=10
+
+soak: $(DEV_READY) ## Load the service for half an hour, and see whether it grows, leaks or errs
+	@$(DEV)/bin/python -m benchmarks.soak
 
 check: $(DEV_READY) ## Check format, lint, types and the one-way rule between the packages
 	@$(DEV)/bin/ruff format --check --quiet .
