@@ -1,0 +1,121 @@
+"""Servers as processes on cores of their own, and what they use by the system's accounts."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+ROOT = Path(__file__).parents[2]
+TICK = 1 / os.sysconf("SC_CLK_TCK")
+READY_SECONDS = 120.0
+
+
+class Server:
+    """A command on `cores`, with everything it starts; a context manager that ends all of it.
+
+    `ready` is a path that answers 200 when requests are taken.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        port: int,
+        *,
+        ready: str,
+        cores: Sequence[int],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.url = f"http://127.0.0.1:{port}"
+        self._ready = ready
+        pinned = ["taskset", "-c", ",".join(map(str, cores)), *command]
+        self._popen = subprocess.Popen(
+            pinned,
+            cwd=ROOT,
+            env={**os.environ, **(environment or {})},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def wait_ready(self) -> Self:
+        """Wait until requests are taken. Raises RuntimeError if the process ends before that."""
+        ends_at = time.monotonic() + READY_SECONDS
+        while True:
+            if self._popen.poll() is not None or time.monotonic() > ends_at:
+                raise RuntimeError(f"{self.name} is not ready: {self._popen.args}")
+            try:
+                if httpx.get(self.url + self._ready).status_code == 200:
+                    return self
+            except httpx.TransportError:
+                pass
+            time.sleep(0.1)
+
+    def processor_seconds(self) -> float:
+        """User and system time of all its processes so far."""
+        return sum(_processor_seconds(pid) for pid in self._pids())
+
+    def memory(self) -> int:
+        """Bytes of all its processes; what several share counts once (PSS)."""
+        return sum(_proportional_bytes(pid) for pid in self._pids())
+
+    def _pids(self) -> list[int]:
+        """Of the session that it leads, without those that have ended."""
+        found: list[int] = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            fields = _stat(path)
+            if fields is not None and int(fields[3]) == self._popen.pid:
+                found.append(int(path.parent.name))
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        os.killpg(self._popen.pid, signal.SIGTERM)
+        try:
+            self._popen.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._popen.pid, signal.SIGKILL)
+            self._popen.wait()
+
+
+def require_programs(*names: str) -> None:
+    """Raise RuntimeError naming the programs that are missing."""
+    missing = [name for name in names if shutil.which(name) is None]
+    if missing:
+        raise RuntimeError(f"missing programs: sudo apt-get install {' '.join(missing)}")
+
+
+def _stat(path: Path) -> list[str] | None:
+    """The fields of a stat file after the name of the command, which may hold anything."""
+    try:
+        return path.read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+def _processor_seconds(pid: int) -> float:
+    fields = _stat(Path(f"/proc/{pid}/stat"))
+    return 0.0 if fields is None else (int(fields[11]) + int(fields[12])) * TICK
+
+
+def _proportional_bytes(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))

@@ -1,0 +1,72 @@
+"""Load by wrk, which takes less of a processor than the servers that it asks."""
+
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+SCRIPT = """\
+local file = io.open("{body}", "rb")
+wrk.body = file:read("*a")
+file:close()
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "{content_type}"
+wrk.headers["Accept"] = "{accept}"
+done = function(summary, latency, requests)
+  io.write(string.format("RESULT %d %d %d %d %d %d %d\\n", summary.requests, summary.duration,
+    summary.errors.status, summary.errors.connect + summary.errors.read + summary.errors.write
+    + summary.errors.timeout, latency:percentile(50), latency:percentile(99), latency.max))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Body:
+    """What is posted, to `path`."""
+
+    path: str
+    content_type: str
+    accept: str
+    data: bytes
+    num_images: int = 1
+
+
+@dataclass(frozen=True)
+class Burst:
+    """What wrk saw: requests that were answered with 2xx in `seconds`, latencies in seconds."""
+
+    requests: int
+    seconds: float
+    refused: int
+    broken: int
+    p50: float
+    p99: float
+    longest: float
+
+
+def burst(url: str, body: Body, *, connections: int, seconds: float, core: int) -> Burst:
+    """Post for so long from so many connections, on one core.
+
+    Raises:
+        RuntimeError: wrk says something else than its result.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        data, script = Path(folder, "body"), Path(folder, "post.lua")
+        data.write_bytes(body.data)
+        script.write_text(
+            SCRIPT.format(body=data, content_type=body.content_type, accept=body.accept)
+        )
+        load = ["-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s"]
+        done = subprocess.run(
+            ["taskset", "-c", str(core), "wrk", *load, "-s", str(script), url + body.path],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    found = re.search(r"RESULT ([\d ]+)", done.stdout)
+    if found is None:
+        raise RuntimeError(f"wrk: {done.stdout} {done.stderr}")
+    count, micro, refused, broken, p50, p99, longest = map(int, found[1].split())
+    times = (p50 / 1e6, p99 / 1e6, longest / 1e6)
+    return Burst(count - refused, micro / 1e6, refused, broken, *times)
