@@ -14,10 +14,12 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission import Admission, AdmissionLimits
 from service.batcher import Observer
 from service.budget import Budget
+from service.call import call_of
 from service.cross_origin import cors
 from service.key_gate import KeyGate
 from service.keys import KeyRing
@@ -28,11 +30,11 @@ from service.middleware import AdmissionGate, RequestScope
 from service.model import Model, Report, open_model
 from service.openapi import openapi_document
 from service.pool import Pool
-from service.problems import problem, problem_of
+from service.problems import internal_error, problem, problem_of
 from service.quotas import Quotas
-from service.routes import ADMITTED_ROUTES, ROUTES, route_paths
+from service.routes import ROUTES, WORKING_CALLS, route_paths
 from service.settings import Settings
-from service.state import Service
+from service.state import Service, attach_service
 from service.token_cache import TokenCache
 from service.traces import open_traces
 from vqtok import __version__
@@ -44,24 +46,43 @@ OpenModel: TypeAlias = Callable[[Settings, Observer, Report], Model]
 """Opens and proves a model, in a thread of its own; `open_model` is the one for bundles."""
 
 
-class _App(FastAPI):
+class _Documented(FastAPI):
     def openapi(self) -> dict[str, Any]:
         return openapi_document(self.version)
+
+
+class App:
+    """The service as an ASGI app. Calls that run the model go straight to their endpoints, and
+    everything else through `fastapi`; both through the gates.
+    """
+
+    def __init__(self, service: Service, fastapi: FastAPI) -> None:
+        self.service = service
+        self.fastapi = fastapi
+        self._gates = _gates(service, fastapi)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        attach_service(scope, self.service)
+        app = self.fastapi if scope["type"] == "lifespan" else self._gates
+        await app(scope, receive, send)
+
+    def lifespan(self) -> contextlib.AbstractAsyncContextManager[Any]:
+        """Inside, the model is opened and requests can be answered; for use without a server."""
+        return self.fastapi.router.lifespan_context(self.fastapi)
 
 
 def create_app(
     settings: Settings,
     open_model: OpenModel = open_model,
     on_fatal: Callable[[], None] = lambda: None,
-) -> FastAPI:
-    """The service as an ASGI app; its parts are `app.state.service`. Raises
-    InvalidSettings for keys or traces that cannot be had.
+) -> App:
+    """The service as an ASGI app. Raises InvalidSettings for keys or traces that cannot be had.
 
     The model is opened in the background once the app starts. `on_fatal` is called when that fails
     for a reason that no other bundle would mend: the device cannot be opened.
     """
     service = _service(settings)
-    app = _App(
+    fastapi = _Documented(
         title="vqtok",
         version=__version__,
         lifespan=_lifespan(service, open_model, on_fatal),
@@ -69,34 +90,39 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.service = service
     for router in ROUTES:
-        app.include_router(router)
-    app.add_exception_handler(VqtokError, _vqtok_error)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_middleware(
-        AdmissionGate,
-        routes=ADMITTED_ROUTES,
+        fastapi.include_router(router)
+    fastapi.add_exception_handler(VqtokError, _vqtok_error)
+    fastapi.add_exception_handler(HTTPException, _http_error)
+    fastapi.add_exception_handler(Exception, _defect)
+    return App(service, fastapi)
+
+
+def _gates(service: Service, app: ASGIApp) -> ASGIApp:
+    """What every request passes on its way to `app`, outermost last."""
+    settings = service.settings
+    app = AdmissionGate(
+        app,
+        endpoints=WORKING_CALLS,
         admission=service.admission,
         metrics=service.metrics,
         require_ready=service.lifecycle.require_ready,
     )
     if service.keys is not None:
-        app.add_middleware(
-            KeyGate,
+        app = KeyGate(
+            app,
             keys=service.keys,
             on_refusal=lambda reason: service.metrics.refused.labels(reason).inc(),
         )
     if settings.cors_origins:
-        app.add_middleware(CORSMiddleware, **cors(settings.cors_origins))
-    app.add_middleware(
-        RequestScope,
+        app = CORSMiddleware(app, **cors(settings.cors_origins))
+    return RequestScope(
+        app,
         metrics=service.metrics,
         request_timeout=settings.request_timeout,
         model_headers=service.model_headers,
         traces=service.traces,
     )
-    return app
 
 
 def _service(settings: Settings) -> Service:
@@ -193,6 +219,10 @@ async def _in_thread(function: Callable[[], Model]) -> Model:
 async def _vqtok_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, VqtokError)
     return problem_of(error)
+
+
+async def _defect(request: Request, error: Exception) -> Response:
+    return internal_error(call_of(request).request_id)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -3,9 +3,10 @@
 import re
 import time
 import uuid
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.requests import Request
 from starlette.types import Scope
@@ -30,6 +31,7 @@ class Call:
     names what was done to the images, "none" where there are none. `caller` is the name of its key,
     None where no keys are asked for; `origins`
     says which tokens were in the cache. `stages` has the time in each stage, `spans` when it was.
+    `on_leave` is called when the caller closes the connection.
     """
 
     route: str
@@ -45,6 +47,7 @@ class Call:
     status: int | None = None
     answered: bool = False
     gone: bool = False
+    on_leave: Callable[[], None] | None = None
 
     @contextmanager
     def stage(self, name: str) -> Generator[None]:
@@ -79,6 +82,13 @@ def call_in(scope: Scope) -> Call:
     call = scope[_SCOPE_KEY]
     assert isinstance(call, Call)
     return call
+
+
+def caller_left(scope: Mapping[str, Any]) -> None:
+    """Tell the call of this request, if it has one yet, that its caller closed the connection."""
+    call = scope.get(_SCOPE_KEY)
+    if isinstance(call, Call) and call.on_leave is not None:
+        call.on_leave()
 
 
 def call_of(request: Request) -> Call:

@@ -5,17 +5,18 @@ only so does a caller's leaving reach us while the model works.
 import asyncio
 import logging
 import time
-from asyncio import FIRST_COMPLETED
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.admission import Admission, Refusal, Reservation
 from service.call import Call, CallerLeft, attach, call_in, request_id_from
 from service.metrics import STAGES, Metrics
 from service.problems import internal_error, problem_of
+from service.routes import Endpoint
 from service.traces import Traces
 from vqtok.errors import DeadlineExceeded, Draining, InvalidParameter, VqtokError
 
@@ -106,7 +107,8 @@ def _status(call: Call) -> int:
 
 
 class AdmissionGate:
-    """The first gate, for the routes that cost something: `POST` on one of `routes`.
+    """The first gate, for the calls that cost something: `POST` on one of `endpoints`, which it
+    calls itself. Everything else goes on to `app`.
 
     A refusal is answered without calling `receive`. Whoever is let in is watched: when the caller
     leaves or the deadline passes, the request is cancelled, and with it what it has queued.
@@ -116,22 +118,21 @@ class AdmissionGate:
         self,
         app: ASGIApp,
         *,
-        routes: frozenset[str],
+        endpoints: Mapping[str, Endpoint],
         admission: Admission,
         metrics: Metrics,
         require_ready: Callable[[], object],
     ) -> None:
         self._app = app
-        self._routes = routes
+        self._endpoints = endpoints
         self._admission = admission
         self._metrics = metrics
         self._require_ready = require_ready
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_admitted_route = (
-            scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self._routes
-        )
-        if not is_admitted_route:
+        is_post = scope["type"] == "http" and scope["method"] == "POST"
+        endpoint = self._endpoints.get(scope["path"]) if is_post else None
+        if endpoint is None:
             await self._app(scope, receive, send)
             return
         call = call_in(scope)
@@ -141,7 +142,7 @@ class AdmissionGate:
             await problem_of(error)(scope, receive, send)
             return
         try:
-            await _Watched(self._app, call, receive, send).run(scope)
+            await _Watched(endpoint, call, send).run(scope, receive)
         finally:
             call.reservation.release(time.monotonic() - call.started)
 
@@ -166,61 +167,57 @@ class AdmissionGate:
 class _Watched:
     """Runs one admitted request until it is answered, its caller leaves or its time is over.
 
-    The request runs in a task of its own. When it has to end early it is cancelled and waited for:
-    a thread in the middle of an image ends in its own time, and holds its room until then, but a
-    caller whose time is over is answered first.
+    When it has to end early it is cancelled and waited for: a thread in the middle of an image ends
+    in its own time, and holds its room until then, but a caller whose time is over is answered
+    first.
     """
 
-    def __init__(self, app: ASGIApp, call: Call, receive: Receive, send: Send) -> None:
-        self._app = app
+    def __init__(self, endpoint: Endpoint, call: Call, send: Send) -> None:
+        self._endpoint = endpoint
         self._call = call
-        self._receive_inner = receive
         self._send_inner = send
-        self._left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._watcher: asyncio.Task[None] | None = None
         self._is_over = False
+        self._refusal: asyncio.Task[None] | None = None
 
-    async def run(self, scope: Scope) -> None:
-        work = asyncio.ensure_future(self._app(scope, self._receive, self._send))
+    async def run(self, scope: Scope, receive: Receive) -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None
+
+        def expire() -> None:
+            # Who has begun to get its answer gets the rest; one who takes nothing of it is cut
+            # off by the protocol.
+            if self._call.status is None and not self._is_over:
+                self._is_over = True
+                self._refusal = loop.create_task(self._out_of_time(scope, receive))
+                task.cancel()
+
+        def leave() -> None:
+            if not (self._call.answered or self._is_over):
+                self._call.gone = self._is_over = True
+                task.cancel()
+
+        timer = loop.call_later(max(0.0, self._call.deadline - time.monotonic()), expire)
+        self._call.on_leave = leave
         try:
-            seconds = max(0.0, self._call.deadline - time.monotonic())
-            await asyncio.wait({work, self._left}, timeout=seconds, return_when=FIRST_COMPLETED)
-            if self._call.status is not None:
-                # Who has begun to get its answer gets the rest; one who takes nothing of it is
-                # cut off by the protocol.
-                await asyncio.wait({work, self._left}, return_when=FIRST_COMPLETED)
-            elif not (work.done() or self._left.done()):
-                await self._out_of_time(scope)
+            await self._respond(scope, receive)
+        except CallerLeft:
+            self._call.gone = True
+        except asyncio.CancelledError:
+            if not self._is_over or task.uncancel():
+                raise
         finally:
-            self._is_over = True
-            if self._watcher is not None:
-                self._watcher.cancel()
-            await self._end(work)
+            timer.cancel()
+            self._call.on_leave = None
+            if self._refusal is not None:
+                await self._refusal
 
-    async def _end(self, work: asyncio.Future[None]) -> None:
-        if not work.done():
-            work.cancel()
-            await asyncio.wait({work})
-        if work.cancelled():
-            return
-        error = work.exception()
-        if isinstance(error, CallerLeft):
-            self._call.gone = True
-        elif error is not None:
-            raise error
-
-    async def _receive(self) -> Message:
-        message = await self._receive_inner()
-        if message["type"] == "http.request" and not message.get("more_body", False):
-            self._watcher = asyncio.create_task(self._watch())
-        return message
-
-    async def _watch(self) -> None:
-        while (await self._receive_inner())["type"] != "http.disconnect":
-            pass
-        if not self._call.answered:
-            self._call.gone = True
-            self._left.set_result(None)
+    async def _respond(self, scope: Scope, receive: Receive) -> None:
+        try:
+            response = await self._endpoint(Request(scope, receive))
+        except VqtokError as error:
+            response = problem_of(error)
+        await response(scope, receive, self._send)
 
     async def _send(self, message: Message) -> None:
         """Pass an answer on in pieces, so that who reads slowly keeps its slot until the end."""
@@ -237,14 +234,13 @@ class _Watched:
             self._call.answered = not more
             await self._send_inner({"type": "http.response.body", "body": chunk, "more_body": more})
 
-    async def _out_of_time(self, scope: Scope) -> None:
-        self._is_over = True
+    async def _out_of_time(self, scope: Scope, receive: Receive) -> None:
         milliseconds = round((self._call.deadline - self._call.started) * 1000)
         error = DeadlineExceeded(
             f"No answer within {milliseconds} ms (request_timeout, or the header "
             "Vqtok-Timeout-Ms if that is less). Send fewer images or allow more time."
         )
-        await problem_of(error)(scope, self._receive_inner, self._send_inner)
+        await problem_of(error)(scope, receive, self._send_inner)
         self._call.answered = True
 
 

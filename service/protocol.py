@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.call import request_id_from
+from service.call import caller_left, request_id_from
 from service.problems import PROBLEM_MEDIA_TYPE, problem_body
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,8 @@ class ServiceProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self.cycle is not None and not self.cycle.response_complete:
+            caller_left(dict(self.cycle.scope))
         _cancel(self._arrival_timer)
         self._stop_watching_reader()
 
@@ -136,6 +138,9 @@ class ServiceProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._receiving = False
         super().on_message_complete()
+        # Whoever has the whole body asks for nothing more, and the caller's leaving must be seen.
+        if not self.pipeline:
+            self.flow.resume_reading()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP request; called by uvicorn when its parser gives up."""

@@ -15,7 +15,6 @@ from service.model import open_model
 from service.protocol import ServiceProtocol
 from service.server import Server
 from service.settings import Settings
-from service.state import Service
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +41,7 @@ class _Process:
         self._listener = listen(settings.host, settings.port)
         self._is_fatal = False
         app = create_app(settings, open_model, on_fatal=self._stop)
-        service = app.state.service
-        assert isinstance(service, Service)
+        service = app.service
         self._service = service
         self._close_metrics = open_metrics(settings, service.metrics.registry)
 
@@ -60,6 +58,7 @@ class _Process:
             access_log=False,
             log_config=None,
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=settings.keep_alive_seconds,
         )
         self._server = Server(

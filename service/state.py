@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from starlette.requests import Request
+from starlette.types import Scope
 
 from service.admission import Admission
 from service.budget import Budget
@@ -19,6 +20,8 @@ from service.traces import Traces
 from vqtok.errors import NotReady, UnknownModel
 
 log = logging.getLogger(__name__)
+
+_SCOPE_KEY = "vqtok.service"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +80,11 @@ class Service:
 
 def service_of(request: Request) -> Service:
     """The service that a request came to."""
-    service = request.app.state.service
+    service = request.scope[_SCOPE_KEY]
     assert isinstance(service, Service)
     return service
+
+
+def attach_service(scope: Scope, service: Service) -> None:
+    """Make `service` the one that this request came to."""
+    scope[_SCOPE_KEY] = service

@@ -1,11 +1,15 @@
 """The routes, one file a call. `ROUTES` is the list of them all."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
 
 from service.routes import codebook, decode, docs, encode, health, models, reconstruct, sample
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 ROUTES: list[APIRouter] = [
     encode.router,
@@ -18,9 +22,14 @@ ROUTES: list[APIRouter] = [
     docs.router,
 ]
 
-ADMITTED_ROUTES = frozenset({"/v1/encode", "/v1/decode", "/v1/sample", "/v1/reconstruct"})
-"""What passes the gates: the calls that run the model. Everything else is cheap, and must answer
-when the house is full.
+WORKING_CALLS: Mapping[str, Endpoint] = {
+    "/v1/encode": encode.encode,
+    "/v1/decode": decode.decode,
+    "/v1/sample": sample.sample,
+    "/v1/reconstruct": reconstruct.reconstruct,
+}
+"""What passes the gates: the calls, all `POST`, that run the model. Everything else is cheap, and
+must answer when the house is full.
 """
 
 

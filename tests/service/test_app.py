@@ -9,10 +9,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
 from numpy.typing import NDArray
 
-from service.app import create_app
+from service.app import App, create_app
 from service.model import batch_limit
 from service.settings import Settings
 from tests.service.fake_model import open_fake
@@ -26,9 +25,9 @@ NPY = {"Content-Type": "application/x-npy"}
 
 
 @asynccontextmanager
-async def _running(app: FastAPI) -> AsyncGenerator[httpx.AsyncClient]:
+async def _running(app: App) -> AsyncGenerator[httpx.AsyncClient]:
     async with (
-        app.router.lifespan_context(app),
+        app.lifespan(),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client,
     ):
         while (await client.get("/health/ready")).status_code != 200:  # noqa: ASYNC110
@@ -36,7 +35,7 @@ async def _running(app: FastAPI) -> AsyncGenerator[httpx.AsyncClient]:
         yield client
 
 
-def _run(app: FastAPI, test: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> None:
+def _run(app: App, test: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> None:
     async def run() -> None:
         async with _running(app) as client:
             await test(client)
@@ -52,7 +51,7 @@ def test_a_defect_of_ours_is_a_problem_with_its_request_id_and_stands_in_the_log
     async def broken() -> None:
         raise RuntimeError("our own fault")
 
-    app.add_api_route("/broken", broken)
+    app.fastapi.add_api_route("/broken", broken)
 
     async def test(client: httpx.AsyncClient) -> None:
         with caplog.at_level(logging.ERROR):

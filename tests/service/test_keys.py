@@ -12,7 +12,7 @@ import pytest
 
 from service.keys import InvalidKeys, KeyRing, entry_of
 from service.quotas import Quotas
-from service.routes import ADMITTED_ROUTES
+from service.routes import WORKING_CALLS
 from tests.service.load import png
 from tests.service.process import ServiceProcess, counter
 from vqtok import Tokenizer
@@ -103,11 +103,11 @@ def guarded(keys_file: Path) -> Generator[ServiceProcess]:
         yield running.wait_ready()
 
 
-@pytest.mark.parametrize("path", [*GUARDED, *sorted(ADMITTED_ROUTES), "/no/such/path"])
+@pytest.mark.parametrize("path", [*GUARDED, *sorted(WORKING_CALLS), "/no/such/path"])
 def test_everything_but_probes_and_documentation_wants_a_key(
     guarded: ServiceProcess, path: str
 ) -> None:
-    method = "POST" if path in ADMITTED_ROUTES else "GET"
+    method = "POST" if path in WORKING_CALLS else "GET"
     missing = httpx.request(method, guarded.url + path)
     assert (missing.status_code, missing.json()["code"]) == (401, "key_missing")
     assert missing.headers["www-authenticate"] == "Bearer"
