@@ -1,19 +1,21 @@
 """Work-conserving batching: a free runner takes what is queued, and nothing ever waits for a timer.
 
 Each runner is a thread. It takes entries of one kind and shape from the queue, runs the model on
-them together, and hands every entry its own rows. The future of an entry lives in the entry: a
-caller who leaves cancels it, and the entry is dropped before the model runs. When a batch fails
-its rows run one by one, so that only the failing ones are lost.
+them together, and hands every entry its own rows. An entry may bring a way to load its rows and to
+finish them, which the runner goes too. The future of an entry lives in the entry: a caller who
+leaves cancels it, and the entry is dropped before the model runs. When a batch fails its rows run
+one by one, so that only the failing ones are lost.
 """
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,8 @@ from vqtok.errors import DeadlineExceeded, Draining, ModelFailure, VqtokError
 
 log = logging.getLogger(__name__)
 
+ResultT = TypeVar("ResultT")
+
 Arrays: TypeAlias = tuple[NDArray[Any], ...]
 """What the model gives for a batch: arrays of equally many rows."""
 
@@ -31,31 +35,44 @@ Row: TypeAlias = Arrays | VqtokError
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What becomes of an entry: its rows in order, and when a runner took it (monotonic)."""
+class Times:
+    """When a runner took an entry, had loaded its batch, had run the model, and had finished all of
+    it (monotonic).
+    """
 
-    rows: list[Row]
-    started: float
+    taken: float
+    loaded: float
+    modelled: float
+    finished: float
+
+
+@dataclass(frozen=True)
+class Answer(Generic[ResultT]):
+    """What becomes of an entry: its rows in order, or what was made of them."""
+
+    value: ResultT
+    times: Times
 
 
 @dataclass(eq=False)
 class Entry:
-    """Rows of one kind and shape that run together, and the future of their answer."""
+    """At most `num_rows` rows of one kind and shape, which `load` gives and `finish` takes in a
+    runner's thread; and the future of the answer. What either raises is this entry's alone.
+    """
 
     kind: str
-    rows: NDArray[Any]
+    shape: tuple[int, ...]
+    num_rows: int
+    load: Callable[[], NDArray[Any]]
+    finish: Callable[[list[Row]], Any]
     deadline: float
-    done: asyncio.Future[Answer]
+    done: asyncio.Future[Answer[Any]] = field(init=False)
     submitted: float = field(default_factory=time.monotonic)
 
     @property
     def key(self) -> tuple[str, tuple[int, ...]]:
         """Entries of equal key may run together."""
-        return (self.kind, self.rows.shape[1:])
-
-    @property
-    def num_rows(self) -> int:
-        return len(self.rows)
+        return (self.kind, self.shape)
 
 
 @dataclass(frozen=True)
@@ -66,6 +83,9 @@ class BatchReport:
     num_rows: int
     seconds: float
     waited: Sequence[float]
+
+
+_NEVER = Times(0.0, 0.0, 0.0, 0.0)
 
 
 class Observer(Protocol):
@@ -115,21 +135,26 @@ class Batcher:
 
     def submit(
         self, flow: Flow[Entry], kind: str, rows: NDArray[Any], deadline: float
-    ) -> asyncio.Future[Answer]:
+    ) -> asyncio.Future[Answer[list[Row]]]:
         """Queue rows; the future is this entry's. To cancel it drops the entry.
 
         `flow` belongs to one request: entries of one flow keep their order, and flows take turns.
         After `deadline` (monotonic) the entry is not run any more.
         """
-        done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        entry = Entry(kind, rows, deadline, done)
+        return self.queue(
+            flow, Entry(kind, rows.shape[1:], len(rows), lambda: rows, _as_they_are, deadline)
+        )
+
+    def queue(self, flow: Flow[Entry], entry: Entry) -> asyncio.Future[Answer[Any]]:
+        """As `submit`, for an entry that loads and finishes its rows itself."""
+        entry.done = asyncio.get_running_loop().create_future()
         with self._wake:
             if self._closed:
-                done.set_exception(Draining("The service is shutting down."))
-                return done
-            self._queue.push(flow, entry)
-            self._wake.notify()
-        return done
+                entry.done.set_exception(Draining("The service is shutting down."))
+            else:
+                self._queue.push(flow, entry)
+                self._wake.notify()
+        return entry.done
 
     def close(self, timeout: float = 5.0) -> bool:
         """Let the runners finish what is queued and end; False when they did not in time."""
@@ -160,7 +185,7 @@ class Batcher:
                         return None
                     self._wake.wait()
                 taken = self._queue.take(
-                    lambda entry: self._max_rows(entry.kind, entry.rows.shape[1:]), _is_dead
+                    lambda entry: self._max_rows(entry.kind, entry.shape), _is_dead
                 )
             for entry in taken.dropped:
                 self._drop(entry)
@@ -172,50 +197,70 @@ class Batcher:
             self._observer.rows_dropped(entry.num_rows, "disconnect")
         else:
             self._observer.rows_dropped(entry.num_rows, "deadline")
-            _deliver([(entry, DeadlineExceeded("The time for this request ran out."))])
+            late = DeadlineExceeded("The time for this request ran out.")
+            _deliver([(entry, late)], _NEVER)
 
     def _run_batch(self, batch: list[Entry]) -> None:
-        started = time.monotonic()
-        run = self._kinds[batch[0].kind]
-        outcome = _run_entries(run, batch)
-        answers: list[tuple[Entry, Answer | VqtokError]] = []
-        first = 0
+        taken = time.monotonic()
+        answers: list[tuple[Entry, Any]] = []
+        arrays: list[tuple[Entry, NDArray[Any]]] = []
         for entry in batch:
-            own = outcome[first : first + entry.num_rows]
-            answers.append((entry, Answer(own, started)))
-            first += entry.num_rows
+            try:
+                arrays.append((entry, entry.load()))
+            # It is this entry's own, whatever it is, and a runner has to survive it.
+            except Exception as error:  # noqa: BLE001
+                answers.append((entry, error))
+        loaded = time.monotonic()
+        outcome = _run_arrays(self._kinds[batch[0].kind], [array for _, array in arrays])
+        modelled = time.monotonic()
+        for (entry, _), rows in zip(arrays, outcome, strict=True):
+            try:
+                answers.append((entry, entry.finish(rows)))
+            except Exception as error:  # noqa: BLE001
+                answers.append((entry, error))
         self._observer.batch_done(
             BatchReport(
                 kind=batch[0].kind,
-                num_rows=len(outcome),
-                seconds=time.monotonic() - started,
-                waited=[started - entry.submitted for entry in batch],
+                num_rows=sum(map(len, outcome)),
+                seconds=modelled - loaded,
+                waited=[taken - entry.submitted for entry in batch],
             )
         )
-        _deliver(answers)
+        _deliver(answers, Times(taken, loaded, modelled, time.monotonic()))
 
 
-def _joined(batch: Sequence[Entry]) -> NDArray[Any]:
-    if len(batch) == 1:
+def _as_they_are(rows: list[Row]) -> list[Row]:
+    return rows
+
+
+def _joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    if len(arrays) == 1:
         # A tile is a view of its image, and runtimes want values that follow each other.
-        return np.ascontiguousarray(batch[0].rows)
-    return np.concatenate([entry.rows for entry in batch])
+        return np.ascontiguousarray(arrays[0])
+    return np.concatenate(arrays)
 
 
 def _is_dead(entry: Entry) -> bool:
     return entry.done.cancelled() or time.monotonic() > entry.deadline
 
 
-def _run_entries(run: Callable[[NDArray[Any]], Arrays], batch: Sequence[Entry]) -> list[Row]:
+def _run_arrays(
+    run: Callable[[NDArray[Any]], Arrays], arrays: Sequence[NDArray[Any]]
+) -> list[list[Row]]:
+    """The rows of each array, of all of them run together."""
+    some = [array for array in arrays if len(array)]
+    if not some:
+        return [[] for _ in arrays]
     try:
-        rows = _joined(batch)
+        joined = _joined(some)
     # There may be too little memory for all of them at once.
     except Exception as error:
-        if len(batch) > 1:
-            return [row for entry in batch for row in _run_entries(run, [entry])]
-        log.exception("no array of %d items of shape %s", batch[0].num_rows, batch[0].key[1])
-        return [_failure(error)] * batch[0].num_rows
-    return _run_rows(run, rows)
+        if len(arrays) > 1:
+            return [rows for array in arrays for rows in _run_arrays(run, [array])]
+        log.exception("no array of %d items of shape %s", len(arrays[0]), arrays[0].shape[1:])
+        return [[_failure(error)] * len(arrays[0])]
+    rows = iter(_run_rows(run, joined))
+    return [list(itertools.islice(rows, len(array))) for array in arrays]
 
 
 def _run_rows(run: Callable[[NDArray[Any]], Arrays], rows: NDArray[Any]) -> list[Row]:
@@ -234,15 +279,15 @@ def _failure(error: Exception) -> ModelFailure:
     return ModelFailure(f"The model failed on this item ({type(error).__name__}).")
 
 
-def _deliver(answers: list[tuple[Entry, Answer | VqtokError]]) -> None:
+def _deliver(answers: Sequence[tuple[Entry, Any]], times: Times) -> None:
     def set_results() -> None:
-        for entry, answer in answers:
+        for entry, value in answers:
             if entry.done.done():
                 continue
-            if isinstance(answer, VqtokError):
-                entry.done.set_exception(answer)
+            if isinstance(value, Exception):
+                entry.done.set_exception(value)
             else:
-                entry.done.set_result(answer)
+                entry.done.set_result(Answer(value, times))
 
     # The loop is closed when the process ends without waiting for its runners.
     with contextlib.suppress(RuntimeError):

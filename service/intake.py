@@ -5,6 +5,7 @@ Everything here is blocking and belongs into the thread pool.
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ Source = bytes | NDArray[np.uint8]
 """The bytes of an image file, or pixels (H, W, 3)."""
 
 Size = tuple[int, int]
+
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,11 @@ class Plan:
     errors: Mapping[int, VqtokError]
     loaded: Loaded | None = None
     arriving: AsyncGenerator[Chunk] | None = None
+
+    def ordered(self, found: Mapping[int, ResultT]) -> list[ResultT | VqtokError]:
+        """What was found for each image by its number, and the refused ones, in order."""
+        known: dict[int, ResultT | VqtokError] = {**self.errors, **found}
+        return [known[index] for index in range(self.num_items)]
 
 
 def parse_images(

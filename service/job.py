@@ -19,6 +19,7 @@ from service.work import Work, gather_arriving, gather_or_cancel
 from vqtok.errors import VqtokError
 
 ResultT = TypeVar("ResultT")
+AnswerT = TypeVar("AnswerT")
 
 
 @dataclass(eq=False)
@@ -68,6 +69,52 @@ class Job:
                 amounts[kind] += count * self.work.pixels(kind, shapes[kind])
         self.reserve(**amounts)
 
+    def is_light(self, plan: Plan) -> bool:
+        """Whether a runner may do all of a request: it is one small chunk, and nothing of it may be
+        in the cache.
+        """
+        if not self.model.runs_whole_requests or self.service.cache is not None:
+            return False
+        if len(plan.chunks) != 1 or plan.loaded is not None or plan.arriving is not None:
+            return False
+        settings = self.service.settings
+        (chunk,) = plan.chunks
+        if self.work.strict and len(chunk.indices) > 1:
+            return False
+        area = chunk.shape[0] * chunk.shape[1]
+        most = min(settings.tile_pixels, settings.batch_pixels // len(chunk.indices))
+        return area <= most
+
+    async def run_light(
+        self,
+        plan: Plan,
+        options: ImageOptions,
+        results_of: Callable[[Loaded, list[Row]], Sequence[ResultT | VqtokError]],
+        finish: Callable[[list[ResultT | VqtokError]], AnswerT],
+    ) -> AnswerT:
+        """Load and encode the only chunk of a plan, and `finish` the results of its rows, all in a
+        runner's thread.
+
+        Raises:
+            VqtokError: an image that failed, unless `per_item`; what `finish` raises.
+        """
+        (chunk,) = plan.chunks
+        found: list[Loaded] = []
+
+        def load() -> NDArray[np.uint8]:
+            found.append(load_chunk(chunk, options, plan.num_items))
+            return found[0].rows
+
+        def finish_rows(rows: list[Row]) -> AnswerT:
+            (loaded,) = found
+            self.check(rows, loaded.indices, plan.num_items)
+            results = dict(zip(loaded.indices, results_of(loaded, rows), strict=True))
+            return finish(plan.ordered({**loaded.errors, **results}))
+
+        num_rows, shape = len(chunk.indices), (*chunk.shape, 3)
+        async with self.service.pixels.hold(num_rows * chunk.shape[0] * chunk.shape[1]):
+            return await self.work.run_whole(shape, num_rows, load, finish_rows)
+
     async def encode_chunks(
         self,
         plan: Plan,
@@ -96,10 +143,7 @@ class Job:
             parts = await gather_or_cancel(one(chunk) for chunk in plan.chunks)
         else:
             parts = await gather_arriving(plan.arriving, one)
-        found: dict[int, ResultT | VqtokError] = dict(plan.errors)
-        for part in parts:
-            found.update(part)
-        return [found[index] for index in range(plan.num_items)]
+        return plan.ordered({index: each for part in parts for index, each in part.items()})
 
     async def _load(self, chunk: Chunk, plan: Plan, options: ImageOptions) -> Loaded:
         with self.call.stage("decode"):

@@ -94,10 +94,30 @@ class Work:
         tiles = self._tiles(kind, rows.shape[1:])
         if not tiles and self.strict and kind == "encode":
             alone = (self._submit(kind, rows[i : i + 1]) for i in range(len(rows)))
-            return [answer.rows[0] for answer in await gather_or_cancel(alone)]
+            return [answer.value[0] for answer in await gather_or_cancel(alone)]
         if not tiles:
-            return (await self._submit(kind, rows)).rows
+            return (await self._submit(kind, rows)).value
         return [await self._run_tiles(kind, item, tiles) for item in rows]
+
+    async def run_whole(
+        self,
+        shape: tuple[int, ...],
+        num_rows: int,
+        load: Callable[[], NDArray[Any]],
+        finish: Callable[[list[Row]], ResultT],
+    ) -> ResultT:
+        """What `finish` makes of the encoded rows of one shape that `load` gives, all of it in a
+        runner's thread, in one batch with what others have queued.
+        """
+        kind = ENCODE_ALONE if self.strict else "encode"
+        entry = Entry(kind, shape, num_rows, load, finish, self._call.deadline)
+        answer: Answer[ResultT] = await self._model.batcher.queue(self._flow, entry)
+        times = answer.times
+        self._call.add("queue", entry.submitted, times.taken)
+        self._call.add("decode", times.taken, times.loaded)
+        self._call.add("model", times.loaded, times.modelled)
+        self._call.add("serialize", times.modelled, times.finished)
+        return answer.value
 
     def note_times(self) -> None:
         """Tell the call how long its entries waited, and how long they then took."""
@@ -129,15 +149,15 @@ class Work:
         answers = await gather_or_cancel(
             self._submit(kind, item[tile.source][None]) for tile in tiles
         )
-        return await self._pool.run(_put_together, tiles, [each.rows[0] for each in answers])
+        return await self._pool.run(_put_together, tiles, [each.value[0] for each in answers])
 
-    async def _submit(self, kind: str, rows: NDArray[Any]) -> Answer:
+    async def _submit(self, kind: str, rows: NDArray[Any]) -> Answer[list[Row]]:
         if self._first_submitted is None:
             self._first_submitted = time.monotonic()
         queued = ENCODE_ALONE if self.strict and kind == "encode" else kind
         answer = await self._model.batcher.submit(self._flow, queued, rows, self._call.deadline)
-        if self._first_started is None or answer.started < self._first_started:
-            self._first_started = answer.started
+        if self._first_started is None or answer.times.taken < self._first_started:
+            self._first_started = answer.times.taken
         self._last_finished = time.monotonic()
         return answer
 

@@ -66,22 +66,27 @@ async def encode(request: Request) -> Response:
     strict = query.flag("strict")
     job = Job.of(request, model, per_item=options.per_item, strict=strict)
     plan = await take_images(request, job, options, "encode")
-    results = await job.encode_chunks(plan, options, _finish)
 
-    def serialise() -> Response:
-        for each in results:
-            if isinstance(each, Encoded):
-                model.usage.add(each.tokens, each.margins)
+    def serialise(results: Sequence[Encoded | VqtokError]) -> Response:
+        encoded = [each for each in results if isinstance(each, Encoded)]
+        for each in encoded:
+            model.usage.add(each.tokens, each.margins)
         batch = token_batch(model.manifest, options.preprocess, results)
-        return tokens_response(batch, wire, writing)
+        response = tokens_response(batch, wire, writing)
+        service.metrics.images.labels("encode").inc(len(encoded))
+        return response
 
-    response = await serialised(job, serialise)
-    count = sum(isinstance(each, Encoded) for each in results)
-    service.metrics.images.labels("encode").inc(count)
-    return response
+    if job.is_light(plan):
+        return await job.run_light(plan, options, _encoded, serialise)
+    results = await job.encode_chunks(plan, options, _finish)
+    return await serialised(job, lambda: serialise(results))
 
 
 async def _finish(loaded: Loaded, rows: list[Row]) -> Sequence[Encoded | VqtokError]:
+    return _encoded(loaded, rows)
+
+
+def _encoded(loaded: Loaded, rows: list[Row]) -> list[Encoded | VqtokError]:
     return [
         row if isinstance(row, VqtokError) else Encoded(row[0], row[1], size)
         for row, size in zip(rows, loaded.sizes, strict=True)

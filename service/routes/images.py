@@ -1,6 +1,7 @@
 """What encode and reconstruct share: images of a request, read, planned and paid for."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -10,11 +11,14 @@ from service.body import BodyReader, joined, media_type_of, read_body
 from service.call import call_of
 from service.intake import (
     BODY_TYPES,
+    JSON,
+    MULTIPART,
     NPY,
     Chunk,
     ImageOptions,
     Plan,
     Size,
+    Source,
     load_if_small,
     parse_images,
     plan_images,
@@ -31,6 +35,8 @@ from vqtok.wire import npy_header
 ResultT = TypeVar("ResultT")
 
 ON_ERROR = ("fail", "item")
+LIGHT_BYTES = 64 * 1024
+LIGHT_ITEMS = 8
 STREAMED_BYTES = 1024 * 1024
 """Images of a larger array go into the model while the rest is still arriving."""
 
@@ -74,7 +80,10 @@ async def take_images(request: Request, job: Job, options: ImageOptions, *kinds:
         return await _take_array(request, job, options, kinds)
     content_type = request.headers.get("content-type", "")
     body = await read_body(request)
-    return await _planned(media_type, content_type, body, job, options, kinds)
+    is_light = media_type not in (MULTIPART, JSON) and len(body) <= LIGHT_BYTES
+    return await _planned(
+        partial(parse_images, media_type, content_type, body), job, options, kinds, is_light
+    )
 
 
 async def _take_array(
@@ -97,7 +106,8 @@ async def _take_array(
     while not reader.is_complete:
         pieces.append(await reader.piece())
     body = await joined(request, pieces)
-    return await _planned(NPY, "", body, job, options, kinds)
+    is_light = header is not None and header.shape[0] <= LIGHT_ITEMS and len(body) <= LIGHT_BYTES
+    return await _planned(partial(parse_images, NPY, "", body), job, options, kinds, is_light)
 
 
 async def _arriving_chunks(images: ArrivingImages, shape: Size) -> AsyncGenerator[Chunk]:
@@ -108,21 +118,28 @@ async def _arriving_chunks(images: ArrivingImages, shape: Size) -> AsyncGenerato
 
 
 async def _planned(
-    media_type: str,
-    content_type: str,
-    body: bytes,
+    parse: Callable[[int], Sequence[Source]],
     job: Job,
     options: ImageOptions,
     kinds: tuple[str, ...],
+    is_light: bool,
 ) -> Plan:
+    """The plan of a body. What is light is not worth a change of threads: headers are looked at
+    here, and a runner does the rest.
+    """
+
     def plan() -> Plan:
-        sources = parse_images(media_type, content_type, body, options.max_items)
-        found = plan_images(sources, options, job.work)
+        found = plan_images(parse(options.max_items), options, job.work)
         job.reserve_images(((c.shape, len(c.indices)) for c in found.chunks), *kinds)
-        return load_if_small(found, options, job.service.settings.batch_pixels)
+        return found
+
+    def plan_and_load() -> Plan:
+        return load_if_small(plan(), options, job.service.settings.batch_pixels)
 
     with job.call.stage("decode"):
-        return await job.service.pool.run(plan)
+        if is_light and job.model.runs_whole_requests:
+            return plan()
+        return await job.service.pool.run(plan_and_load)
 
 
 async def serialised(job: Job, serialise: Callable[[], ResultT]) -> ResultT:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import service.batcher
-from service.batcher import Answer, Batcher, BatchReport, Entry
+from service.batcher import Answer, Batcher, BatchReport, Entry, Row
 from service.fair_queue import Flow
 from tests.service.fake_model import POISON, is_poison
 from vqtok.errors import DeadlineExceeded, Draining, ModelFailure
@@ -71,7 +71,7 @@ def poison() -> NDArray[np.uint8]:
 
 def submit(
     batcher: Batcher, rows: NDArray[Any], flow: Flow[Entry] | None = None, seconds: float = 60.0
-) -> "asyncio.Future[Answer]":
+) -> asyncio.Future[Answer[list[Row]]]:
     return batcher.submit(flow or Flow(), "encode", rows, time.monotonic() + seconds)
 
 
@@ -84,7 +84,7 @@ async def _each_caller_gets_its_own(num: int, runners: int) -> None:
         images = [image(seed, side=8 if seed % 3 else 12) for seed in range(num)]
         answers = await asyncio.gather(*[submit(batcher, rows) for rows in images])
         for rows, answer in zip(images, answers, strict=True):
-            (row,) = answer.rows
+            (row,) = answer.value
             assert isinstance(row, tuple)
             np.testing.assert_array_equal(row[0], expected(rows)[0])
         assert num / len(engine.batch_sizes) > 1
@@ -111,10 +111,10 @@ def test_a_failing_item_fails_alone() -> None:
             mixed = submit(batcher, np.concatenate([image(7), poison(), image(8)]))
             more = [submit(batcher, image(seed)) for seed in range(10, 15)]
             for seed, future in zip([*range(5), *range(10, 15)], [*good, *more], strict=True):
-                (row,) = (await future).rows
+                (row,) = (await future).value
                 assert isinstance(row, tuple)
                 np.testing.assert_array_equal(row[0], expected(image(seed))[0])
-            first, failed, last = (await mixed).rows
+            first, failed, last = (await mixed).value
             assert isinstance(failed, ModelFailure)
             assert isinstance(first, tuple)
             assert isinstance(last, tuple)
@@ -133,7 +133,7 @@ def test_who_leaves_is_dropped_before_the_model_runs_and_hurts_nobody() -> None:
             for future in leaving:
                 future.cancel()
             await first
-            (row,) = (await staying).rows
+            (row,) = (await staying).value
             assert isinstance(row, tuple)
             np.testing.assert_array_equal(row[0], expected(image(9))[0])
             assert notes.dropped == {"disconnect": 4}
@@ -151,7 +151,7 @@ def test_who_leaves_while_its_batch_runs_hurts_nobody() -> None:
             await asyncio.sleep(0.02)
             mates[2].cancel()
             for seed in (1, 2, 4, 5):
-                (row,) = (await mates[seed - 1]).rows
+                (row,) = (await mates[seed - 1]).value
                 assert isinstance(row, tuple)
                 np.testing.assert_array_equal(row[0], expected(image(seed))[0])
 
@@ -190,11 +190,54 @@ def test_closing_finishes_what_is_queued_and_takes_nothing_more() -> None:
         with batching(delay=0.01) as (batcher, _, _):
             waiting = [submit(batcher, image(seed)) for seed in range(20)]
             assert await asyncio.to_thread(batcher.close)
-            assert all(len(answer.rows) == 1 for answer in await asyncio.gather(*waiting))
+            assert all(len(answer.value) == 1 for answer in await asyncio.gather(*waiting))
             with pytest.raises(Draining):
                 await submit(batcher, image(0))
 
     asyncio.run(run())
+
+
+def test_entries_that_load_and_finish_themselves_share_a_batch_and_fail_alone() -> None:
+    async def run() -> None:
+        with batching(delay=0.05) as (batcher, _, notes):
+            first = submit(batcher, image(0))
+            await asyncio.sleep(0.01)
+            futures = [batcher.queue(Flow(), _whole(seed)) for seed in range(1, 7)]
+            plain = submit(batcher, image(7))
+            await first
+            answers = await asyncio.gather(*futures, return_exceptions=True)
+            for seed, answer in enumerate(answers, start=1):
+                if seed in (2, 5):
+                    assert isinstance(answer, ValueError)
+                    continue
+                assert isinstance(answer, Answer)
+                tokens = expected(image(seed))[0]
+                assert answer.value == (seed, None if seed == 4 else tokens.tolist())
+                times = answer.times
+                assert times.taken <= times.loaded <= times.modelled <= times.finished
+            (row,) = (await plain).value
+            assert isinstance(row, tuple)
+            assert notes.batches[1].num_rows == 5
+
+    asyncio.run(run())
+
+
+def _whole(seed: int) -> Entry:
+    """An entry of one image; 2 fails to load, 5 to finish, and 4 has nothing to run on."""
+
+    def load() -> NDArray[np.uint8]:
+        if seed == 2:
+            raise ValueError("it does not load")
+        return image(seed)[: 0 if seed == 4 else 1]
+
+    def finish(rows: list[Row]) -> tuple[int, Any]:
+        if seed == 5:
+            raise ValueError("it does not finish")
+        tokens = [row[0].tolist() for row in rows if isinstance(row, tuple)]
+        return seed, tokens[0] if tokens else None
+
+    shape = image(seed).shape[1:]
+    return Entry("encode", shape, 1, load, finish, time.monotonic() + 10)
 
 
 def test_who_cannot_be_put_together_for_want_of_memory_runs_alone(
@@ -202,10 +245,10 @@ def test_who_cannot_be_put_together_for_want_of_memory_runs_alone(
 ) -> None:
     joined = service.batcher._joined
 
-    def short_of_memory(batch: list[Entry]) -> NDArray[Any]:
-        if sum(entry.num_rows for entry in batch) > 2:
+    def short_of_memory(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        if sum(map(len, arrays)) > 2:
             raise MemoryError
-        return joined(batch)
+        return joined(arrays)
 
     async def run() -> None:
         with batching(delay=0.05) as (batcher, _, notes):
@@ -215,10 +258,10 @@ def test_who_cannot_be_put_together_for_want_of_memory_runs_alone(
             large = submit(batcher, np.concatenate([image(seed) for seed in range(3)]))
             await first
             for seed, future in enumerate(small, start=1):
-                (row,) = (await asyncio.wait_for(future, 10)).rows
+                (row,) = (await asyncio.wait_for(future, 10)).value
                 assert isinstance(row, tuple)
                 np.testing.assert_array_equal(row[0], expected(image(seed))[0])
-            failed = (await asyncio.wait_for(large, 10)).rows
+            failed = (await asyncio.wait_for(large, 10)).value
             assert [type(row) for row in failed] == [ModelFailure] * 3
             assert notes.batches[1].num_rows == 6
             await asyncio.wait_for(submit(batcher, image(9)), 10)
@@ -239,7 +282,7 @@ def test_whatever_the_others_do_every_caller_who_stays_is_answered_right(
 ) -> None:
     async def run() -> None:
         with batching(delay=0.0005, runners=runners) as (batcher, _, _):
-            futures: list[asyncio.Future[Answer]] = []
+            futures: list[asyncio.Future[Answer[list[Row]]]] = []
             for seed, (action, count) in enumerate(actions):
                 rows = np.concatenate([image(seed)] * count)
                 if action == "poison":
@@ -251,7 +294,7 @@ def test_whatever_the_others_do_every_caller_who_stays_is_answered_right(
             for seed, ((action, count), future) in enumerate(zip(actions, futures, strict=True)):
                 if action == "cancel":
                     continue
-                rows = (await asyncio.wait_for(future, 20)).rows
+                rows = (await asyncio.wait_for(future, 20)).value
                 assert len(rows) == count
                 assert isinstance(rows[0], ModelFailure) == (action == "poison")
                 for row in rows[action == "poison" :]:

@@ -19,12 +19,13 @@ from vqtok.runtime.fake import FakeEngine, fake_manifest
 from vqtok.wire.npy_format import write_array
 
 PNG = {"Content-Type": "image/png"}
-DELAY = 0.3
+DELAY = 0.5
 
 
-@pytest.fixture(scope="module")
-def service() -> Generator[ServiceProcess]:
-    flags = ["--delay", str(DELAY), "--body-timeout", "0.5", "--batch-pixels", "1"]
+@pytest.fixture(scope="module", params=["1", "300"], ids=["in steps", "whole"])
+def service(request: pytest.FixtureRequest) -> Generator[ServiceProcess]:
+    """One image a batch; an image of 16 x 16 is loaded and finished in the pool, or by a runner."""
+    flags = ["--delay", str(DELAY), "--body-timeout", "0.5", "--batch-pixels", request.param]
     with ServiceProcess(flags, "tests.service.fake_model") as running:
         yield running.wait_ready()
 

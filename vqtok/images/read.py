@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
+    Image,
     ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
@@ -24,7 +25,7 @@ from PIL import (
 
 from vqtok.errors import BrokenImage, InvalidInput
 from vqtok.images.formats.header import UPRIGHT, ImageHeader
-from vqtok.images.pixels import write_rgb
+from vqtok.images.pixels import BAND_PIXELS, write_rgb
 from vqtok.images.probe import FORMATS, ImageLimits, check_limits, probe
 
 DECODERS: MappingProxyType[str, type[ImageFile.ImageFile]] = MappingProxyType(
@@ -94,9 +95,21 @@ def _decode(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
         if picture.size != (header.width, header.height):
             raise _not_decoded(header, "its header and its picture differ in size")
         picture.load()
+        if _is_plain(picture, header):
+            return np.frombuffer(picture.tobytes(), np.uint8).reshape(*header.size, 3)
         pixels, as_stored = _upright(header)
         write_rgb(picture, header, as_stored)
     return pixels
+
+
+def _is_plain(picture: Image.Image, header: ImageHeader) -> bool:
+    """Whether its samples are the pixels, and so few that a copy of them does no harm."""
+    return (
+        picture.mode == "RGB"
+        and header.orientation == UPRIGHT
+        and header.pixels <= BAND_PIXELS
+        and "transparency" not in picture.info
+    )
 
 
 def _upright(header: ImageHeader) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
