@@ -1,8 +1,8 @@
 """One HTTP request on its way through the service."""
 
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ from service.metrics import STAGES
 from service.token_cache import Origins
 
 _SCOPE_KEY = "vqtok.call"
+REQUEST_ID_BYTES = 16
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -100,4 +101,4 @@ def request_id_from(header: str | None) -> str:
     """The caller's own id if it is plain and at most 128 characters long, else a new one."""
     if header is not None and _REQUEST_ID.fullmatch(header):
         return header
-    return uuid.uuid4().hex
+    return secrets.token_hex(REQUEST_ID_BYTES)

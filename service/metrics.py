@@ -2,7 +2,7 @@
 
 import math
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from functools import partial
 
@@ -42,6 +42,9 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self._routes = [(path, compile_path(path)[0]) for path in routes]
+        # To look a series up by its labels takes longer than to count it.
+        self._request_series: dict[tuple[str, int], Counter] = {}
+        self._stage_series: dict[str, list[tuple[str, Histogram]]] = {}
         self._add_requests()
         self._add_work()
         self._add_process(version)
@@ -158,6 +161,23 @@ class Metrics:
     def watch_queue(self, num_queued: Callable[[], int]) -> None:
         """Read the queue's length from `num_queued` at each scrape."""
         self.queue_items.set_function(lambda: float(num_queued()))
+
+    def count_request(self, route: str, status: int) -> None:
+        """Count an answered request."""
+        series = self._request_series.get((route, status))
+        if series is None:
+            series = self.requests.labels(route, str(status))
+            self._request_series[route, status] = series
+        series.inc()
+
+    def observe_stages(self, route: str, seconds: Mapping[str, float]) -> None:
+        """Note the time that an answered request spent in each stage."""
+        series = self._stage_series.get(route)
+        if series is None:
+            series = [(stage, self.stage_seconds.labels(stage, route)) for stage in STAGES]
+            self._stage_series[route] = series
+        for stage, histogram in series:
+            histogram.observe(seconds.get(stage, 0.0))
 
     def route_label(self, path: str) -> str:
         """The known route that a path belongs to, else "other"."""

@@ -5,7 +5,7 @@ only so does a caller's leaving reach us while the model works.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 from starlette.datastructures import Headers
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.admission import Admission, Refusal, Reservation
 from service.call import Call, CallerLeft, attach, call_in, request_id_from
-from service.metrics import STAGES, Metrics
+from service.metrics import Metrics
 from service.problems import internal_error, problem_of
 from service.routes import Endpoint
 from service.traces import Traces
@@ -41,7 +41,7 @@ class RequestScope:
         *,
         metrics: Metrics,
         request_timeout: float,
-        model_headers: Callable[[], Mapping[str, str]],
+        model_headers: Callable[[], Sequence[tuple[bytes, bytes]]],
         traces: Traces | None = None,
     ) -> None:
         self._app = app
@@ -83,23 +83,24 @@ class RequestScope:
                 self._traces.record(scope["method"], call, _status(call), headers)
 
     def _headers(self, call: Call) -> list[tuple[bytes, bytes]]:
-        headers = {"X-Request-Id": call.request_id, **self._model_headers()}
-        headers["Vqtok-Preprocess"] = call.preprocess
-        headers["Server-Timing"] = call.server_timing()
+        headers = [
+            (b"X-Request-Id", call.request_id.encode()),
+            *self._model_headers(),
+            (b"Vqtok-Preprocess", call.preprocess.encode()),
+            (b"Server-Timing", call.server_timing().encode()),
+        ]
         if call.origins.total:
-            headers["Cache-Status"] = call.origins.header()
-        return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+            headers.append((b"Cache-Status", call.origins.header().encode()))
+        return headers
 
     def _count(self, call: Call) -> None:
         status = _status(call)
-        self._metrics.requests.labels(call.route, str(status)).inc()
+        self._metrics.count_request(call.route, status)
         if call.origins.total:
             for outcome, count in asdict(call.origins).items():
                 self._metrics.cache_images.labels(outcome).inc(count)
         if status == 200 and call.reservation is not None:
-            for stage in STAGES:
-                seconds = call.stages.get(stage, 0.0)
-                self._metrics.stage_seconds.labels(stage, call.route).observe(seconds)
+            self._metrics.observe_stages(call.route, call.stages)
 
 
 def _status(call: Call) -> int:

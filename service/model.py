@@ -2,9 +2,10 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,16 @@ class Model:
                 tables = self.codebook.reshape(-1, *self.codebook.shape[-2:])
                 self._distances.extend(codebook_distances(table) for table in tables)
             return self._distances
+
+    @cached_property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """What names the model on every answer."""
+        manifest = self.manifest
+        return (
+            (b"Vqtok-Model", manifest.full_name.encode()),
+            (b"Vqtok-Codebook-Id", manifest.codebook_id.short.encode()),
+            (b"Vqtok-Tokenizer-Id", manifest.tokenizer_id.short.encode()),
+        )
 
     @property
     def runs_whole_requests(self) -> bool:

@@ -1,7 +1,7 @@
 """What the routes share: one object per app, made by `create_app`."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -65,17 +65,10 @@ class Service:
         else:
             self.keys.reload()
 
-    def model_headers(self) -> Mapping[str, str]:
+    def model_headers(self) -> Sequence[tuple[bytes, bytes]]:
         """The headers that name the model on every answer; none until there is one."""
         model = self.lifecycle.loaded_model
-        if model is None:
-            return {}
-        manifest = model.manifest
-        return {
-            "Vqtok-Model": manifest.full_name,
-            "Vqtok-Codebook-Id": manifest.codebook_id.short,
-            "Vqtok-Tokenizer-Id": manifest.tokenizer_id.short,
-        }
+        return () if model is None else model.headers
 
 
 def service_of(request: Request) -> Service:
