@@ -52,6 +52,7 @@ def test_each_bound_fails_alone() -> None:
         assert sum(line.startswith("BROKEN") for line in report["verdicts"]) == 1
 
 
+@pytest.mark.slow
 def test_a_short_run_compares_answers_and_draws(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

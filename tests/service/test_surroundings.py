@@ -67,6 +67,7 @@ def test_a_full_disk_under_the_log_costs_the_log_and_nothing_else() -> None:
     assert process.wait(20) == 0
 
 
+@pytest.mark.slow
 def test_a_log_that_nobody_reads_any_more_costs_nothing_else() -> None:
     port = free_port()
     command = [sys.executable, "-m", FAKE, "--port", str(port)]
@@ -122,6 +123,7 @@ def supervised(bundle: Path) -> Generator[tuple[subprocess.Popen[bytes], int]]:
         supervisor.wait(10)
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_ready_again_within_ten_seconds_under_a_supervisor(
     bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -190,6 +192,7 @@ def _timed(port: int) -> float:
     return time.monotonic() - started
 
 
+@pytest.mark.slow
 def test_without_descriptors_it_waits_and_goes_on_when_there_are_some_again() -> None:
     limit = 128
     port = free_port()

@@ -62,6 +62,7 @@ def test_an_open_loop_sends_whatever_the_service_does(service: ServiceProcess) -
     assert overload["good_share"] < calm["good_share"] == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize(("send", "batch"), [("file", 1), ("file", 3), ("npy", 3)])
 def test_every_route_and_format_is_answered(
