@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import threading
 import time
 
@@ -80,6 +81,7 @@ class _Process:
         log.info("ended, admitted=%d cut=%d", admitted, self._server.num_cut)
         status = 1 if self._is_fatal or self._server.num_cut else 0
         _leave_threads_behind(status)
+        _leave_the_log_behind(status)
         return status
 
     def _stop(self) -> None:
@@ -98,3 +100,13 @@ def _leave_threads_behind(status: int) -> None:
             if thread.is_alive():
                 logging.shutdown()
                 os._exit(status)
+
+
+def _leave_the_log_behind(status: int) -> None:
+    """End the process now if nobody takes what is left of the log: the interpreter would make that
+    its exit status.
+    """
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os._exit(status)
