@@ -17,6 +17,8 @@ DEV := .venv/dev
 SERVE_READY := $(SERVE)/.ready-$(RUNTIME)
 DEV_READY := $(DEV)/.ready-$(RUNTIME)
 HASHED := --no-deps --require-hashes
+# Tests of one file share what its fixtures start, so they stay together.
+PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 export ORT_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -34,7 +36,7 @@ serve: $(SERVE_READY) ## Install what the service needs, and start it on the bun
 dev: $(DEV_READY) ## Install everything for training and tests into .venv/dev
 
 test: $(DEV_READY) check .venv/.tools ## Install everything, check the code, run all tests but the slow ones
-	@$(DEV)/bin/python -m pytest -m "not slow" --durations=10
+	@$(DEV)/bin/python -m pytest -m "not slow" --durations=10 $(PARALLEL)
 
 test-slow: $(DEV_READY) .venv/.tools .venv/.slow-tools ## Run the tests that take longer than 20 seconds each
 	@$(DEV)/bin/python -m pytest -m slow --durations=10

@@ -168,7 +168,7 @@ def test_work_that_does_not_fit_is_refused_before_its_pixels_are_read() -> None:
 
 
 def test_a_caller_who_does_not_take_its_answer_is_cut_off() -> None:
-    flags = ["--request-timeout", "0.5", "--tile-pixels", "100000000"]
+    flags = ["--request-timeout", "2", "--tile-pixels", "100000000"]
     with ServiceProcess(flags, "tests.service.fake_model") as service:
         service.wait_ready()
         grid = write_array(np.zeros((1, 600, 600), np.uint8))
