@@ -2,9 +2,10 @@
 
 Each runner is a thread. It takes entries of one kind and shape from the queue, runs the model on
 them together, and hands every entry its own rows. An entry may bring a way to load its rows and to
-finish them, which the runner goes too. The future of an entry lives in the entry: a caller who
-leaves cancels it, and the entry is dropped before the model runs. When a batch fails its rows run
-one by one, so that only the failing ones are lost.
+finish them, which the runner goes too; rows that are too many for a batch are parts of one answer.
+The future of an entry lives in the entry: a caller who leaves cancels it, and the entry is dropped
+before the model runs. When a batch fails its rows run one by one, so that only the failing ones are
+lost.
 """
 
 import asyncio
@@ -14,65 +15,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.entry import UNFINISHED, Answer, Arrays, Entry, Row, Times, entries_of
 from service.fair_queue import FairQueue, Flow
-from vqtok.errors import DeadlineExceeded, Draining, ModelFailure, VqtokError
+from vqtok.errors import DeadlineExceeded, Draining, ModelFailure
 
 log = logging.getLogger(__name__)
 
 ResultT = TypeVar("ResultT")
-
-Arrays: TypeAlias = tuple[NDArray[Any], ...]
-"""What the model gives for a batch: arrays of equally many rows."""
-
-Row: TypeAlias = Arrays | VqtokError
-"""What one row became: the arrays of that row, or why it failed."""
-
-
-@dataclass(frozen=True)
-class Times:
-    """When a runner took an entry, had loaded its batch, had run the model, and had finished all of
-    it (monotonic).
-    """
-
-    taken: float
-    loaded: float
-    modelled: float
-    finished: float
-
-
-@dataclass(frozen=True)
-class Answer(Generic[ResultT]):
-    """What becomes of an entry: its rows in order, or what was made of them."""
-
-    value: ResultT
-    times: Times
-
-
-@dataclass(eq=False)
-class Entry:
-    """At most `num_rows` rows of one kind and shape, which `load` gives and `finish` takes in a
-    runner's thread; and the future of the answer. What either raises is this entry's alone.
-    """
-
-    kind: str
-    shape: tuple[int, ...]
-    num_rows: int
-    load: Callable[[], NDArray[Any]]
-    finish: Callable[[list[Row]], Any]
-    deadline: float
-    done: asyncio.Future[Answer[Any]] = field(init=False)
-    submitted: float = field(default_factory=time.monotonic)
-
-    @property
-    def key(self) -> tuple[str, tuple[int, ...]]:
-        """Entries of equal key may run together."""
-        return (self.kind, self.shape)
 
 
 @dataclass(frozen=True)
@@ -134,27 +89,39 @@ class Batcher:
         return self._max_rows(kind, shape)
 
     def submit(
-        self, flow: Flow[Entry], kind: str, rows: NDArray[Any], deadline: float
-    ) -> asyncio.Future[Answer[list[Row]]]:
-        """Queue rows; the future is this entry's. To cancel it drops the entry.
+        self,
+        flow: Flow[Entry],
+        kind: str,
+        rows: NDArray[Any],
+        deadline: float,
+        finish: Callable[[list[Row]], Any] = list,
+    ) -> asyncio.Future[Answer[Any]]:
+        """Queue rows, in as many parts as they need; the future has what `finish` makes of all of
+        them in order. To cancel it drops what has not run.
 
         `flow` belongs to one request: entries of one flow keep their order, and flows take turns.
-        After `deadline` (monotonic) the entry is not run any more.
+        After `deadline` (monotonic) nothing is run any more.
         """
-        return self.queue(
-            flow, Entry(kind, rows.shape[1:], len(rows), lambda: rows, _as_they_are, deadline)
-        )
+        most = self._max_rows(kind, rows.shape[1:])
+        return self._queue_all(flow, entries_of(kind, rows, most, finish, deadline))
 
     def queue(self, flow: Flow[Entry], entry: Entry) -> asyncio.Future[Answer[Any]]:
         """As `submit`, for an entry that loads and finishes its rows itself."""
-        entry.done = asyncio.get_running_loop().create_future()
+        return self._queue_all(flow, [entry])
+
+    def _queue_all(
+        self, flow: Flow[Entry], entries: Sequence[Entry]
+    ) -> asyncio.Future[Answer[Any]]:
+        done: asyncio.Future[Answer[Any]] = asyncio.get_running_loop().create_future()
         with self._wake:
             if self._closed:
-                entry.done.set_exception(Draining("The service is shutting down."))
-            else:
+                done.set_exception(Draining("The service is shutting down."))
+                return done
+            for entry in entries:
+                entry.done = done
                 self._queue.push(flow, entry)
-                self._wake.notify()
-        return entry.done
+            self._wake.notify(len(entries))
+        return done
 
     def close(self, timeout: float = 5.0) -> bool:
         """Let the runners finish what is queued and end; False when they did not in time."""
@@ -187,6 +154,8 @@ class Batcher:
                 taken = self._queue.take(
                     lambda entry: self._max_rows(entry.kind, entry.shape), _is_dead
                 )
+                for entry in taken.batch:
+                    entry.begin()
             for entry in taken.dropped:
                 self._drop(entry)
             if taken.batch:
@@ -226,11 +195,10 @@ class Batcher:
                 waited=[taken - entry.submitted for entry in batch],
             )
         )
-        _deliver(answers, Times(taken, loaded, modelled, time.monotonic()))
-
-
-def _as_they_are(rows: list[Row]) -> list[Row]:
-    return rows
+        times = Times(taken, loaded, modelled, time.monotonic())
+        finished = [(entry, value) for entry, value in answers if value is not UNFINISHED]
+        if finished:
+            _deliver(finished, times)
 
 
 def _joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -287,7 +255,7 @@ def _deliver(answers: Sequence[tuple[Entry, Any]], times: Times) -> None:
             if isinstance(value, Exception):
                 entry.done.set_exception(value)
             else:
-                entry.done.set_result(Answer(value, times))
+                entry.done.set_result(entry.answer(value, times))
 
     # The loop is closed when the process ends without waiting for its runners.
     with contextlib.suppress(RuntimeError):

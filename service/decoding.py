@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from service.batcher import Row
+from service.entry import Row
 from service.job import Job, chunks_of
 from service.pictures import Picture, PictureFormat
 from service.tokens_in import Item

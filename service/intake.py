@@ -5,7 +5,7 @@ Everything here is blocking and belongs into the thread pool.
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from service.multipart import parse_multipart
 from service.work import Work
 from vqtok.errors import BrokenImage, InvalidParameter, TooLarge, VqtokError
-from vqtok.images import ImageLimits, check_limits, planned_size, preprocess, probe, read_image
+from vqtok.images import (
+    PREPROCESS,
+    ImageLimits,
+    check_limits,
+    planned_size,
+    preprocess,
+    probe,
+    read_image,
+)
 from vqtok.wire import NpyHeader, json_format, npy_format
 
 JSON = json_format.MEDIA_TYPE
@@ -43,11 +51,18 @@ class ImageOptions:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Images that go through together: equal planned sizes, and their numbers in the request."""
+    """Images that go through together: equal planned sizes, and their numbers in the request.
+    `sources` may be one array (n, H, W, 3).
+    """
 
-    indices: list[int]
-    sources: list[Source]
+    indices: Sequence[int]
+    sources: Sequence[Source] | NDArray[np.uint8]
     shape: Size
+
+    @property
+    def num_pixels(self) -> int:
+        """Pixels of all its images, as planned."""
+        return len(self.indices) * self.shape[0] * self.shape[1]
 
 
 @dataclass(frozen=True)
@@ -56,9 +71,9 @@ class Loaded:
     return, and the images that did not decode.
     """
 
-    indices: list[int]
+    indices: Sequence[int]
     rows: NDArray[np.uint8]
-    sizes: list[Size]
+    sizes: Sequence[Size]
     errors: Mapping[int, VqtokError] = field(default_factory=dict[int, VqtokError])
 
 
@@ -88,15 +103,12 @@ def parse_images(
 
     Raises:
         MalformedBody: the body is not what its type says.
-        InvalidParameter: npy of another dtype or shape.
         TooLarge: JSON of more images than `max_items`.
     """
     if media_type == MULTIPART:
         return parse_multipart(content_type, body, "images")
     if media_type == JSON:
         return json_format.decode_images(body, max_items)
-    if media_type == NPY:
-        return list(npy_format.decode_images(body))
     return [body]
 
 
@@ -126,6 +138,23 @@ def plan_images(sources: Sequence[Source], options: ImageOptions, work: Work) ->
     return Plan(len(sources), _chunks(sources, planned, work), errors)
 
 
+def plan_array(images: NDArray[np.uint8], options: ImageOptions, work: Work) -> Plan:
+    """The plan of an array (N, H, W, 3) whose header has passed `planned_array`: one chunk if it
+    goes into the model as it is, which takes what it can at a time.
+    """
+    size = (images.shape[1], images.shape[2])
+    shape = planned_size(size, options.preprocess, options.factor, options.image_size)
+    whole = Chunk(range(len(images)), images, shape)
+    if is_ready(whole, options) and not work.needs_tiles("encode", shape):
+        return Plan(len(images), [whole], {})
+    most = work.rows_per_entry("encode", shape)
+    chunks = [
+        Chunk(range(len(images))[first : first + most], images[first : first + most], shape)
+        for first in range(0, len(images), most)
+    ]
+    return Plan(len(images), chunks, {})
+
+
 def load_if_small(plan: Plan, options: ImageOptions, max_pixels: int) -> Plan:
     """The same plan with its only chunk loaded, if it has one only and that is small.
 
@@ -135,7 +164,7 @@ def load_if_small(plan: Plan, options: ImageOptions, max_pixels: int) -> Plan:
     if len(plan.chunks) != 1:
         return plan
     (chunk,) = plan.chunks
-    if len(chunk.indices) * chunk.shape[0] * chunk.shape[1] > max_pixels:
+    if chunk.num_pixels > max_pixels:
         return plan
     return replace(plan, loaded=load_chunk(chunk, options, plan.num_items))
 
@@ -167,6 +196,9 @@ def load_chunk(chunk: Chunk, options: ImageOptions, num_items: int) -> Loaded:
     Raises:
         InvalidInput: an image that does not decode, unless `per_item`.
     """
+    if is_ready(chunk, options):
+        images = cast("NDArray[np.uint8]", chunk.sources)
+        return Loaded(chunk.indices, images, [chunk.shape] * len(images))
     rows: list[NDArray[np.uint8]] = []
     indices: list[int] = []
     sizes: list[Size] = []
@@ -184,6 +216,16 @@ def load_chunk(chunk: Chunk, options: ImageOptions, num_items: int) -> Loaded:
         sizes.append(size)
     stacked = rows[0][None] if len(rows) == 1 else np.stack(rows) if rows else _NOTHING
     return Loaded(indices, stacked, sizes, errors)
+
+
+def is_ready(chunk: Chunk, options: ImageOptions) -> bool:
+    """Whether a chunk is an array that goes into the model as it is."""
+    keeps_size = PREPROCESS[options.preprocess].keeps_size
+    return (
+        keeps_size
+        and isinstance(chunk.sources, np.ndarray)
+        and (chunk.sources.shape[1:3] == chunk.shape)
+    )
 
 
 _NOTHING = np.empty((0, 0, 0, 3), np.uint8)
@@ -210,16 +252,15 @@ def _size_of(source: Source, limits: ImageLimits) -> Size:
 
 
 def _chunks(sources: Sequence[Source], planned: Mapping[int, Size], work: Work) -> list[Chunk]:
-    chunks: list[Chunk] = []
-    open_chunks: dict[Size, Chunk] = {}
+    groups: list[tuple[Size, list[int]]] = []
+    open_groups: dict[Size, list[int]] = {}
     for index, size in planned.items():
-        chunk = open_chunks.get(size)
-        if chunk is None or len(chunk.indices) >= work.rows_per_entry("encode", size):
-            chunk = open_chunks[size] = Chunk([], [], size)
-            chunks.append(chunk)
-        chunk.indices.append(index)
-        chunk.sources.append(sources[index])
-    return chunks
+        group = open_groups.get(size)
+        if group is None or len(group) >= work.rows_per_entry("encode", size):
+            group = open_groups[size] = []
+            groups.append((size, group))
+        group.append(index)
+    return [Chunk(group, [sources[index] for index in group], size) for size, group in groups]
 
 
 def check_count(count: int, limit: int) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.requests import Request
 
-from service.batcher import Row
 from service.call import Call, call_of
-from service.intake import Chunk, ImageOptions, Loaded, Plan, Size, load_chunk, named
+from service.entry import Row
+from service.intake import Chunk, ImageOptions, Loaded, Plan, Size, is_ready, load_chunk, named
 from service.model import Model
 from service.state import Service, service_of
 from service.token_cache import keys_of
@@ -69,21 +69,21 @@ class Job:
                 amounts[kind] += count * self.work.pixels(kind, shapes[kind])
         self.reserve(**amounts)
 
-    def is_light(self, plan: Plan) -> bool:
-        """Whether a runner may do all of a request: it is one small chunk, and nothing of it may be
-        in the cache.
+    def is_light(self, plan: Plan, options: ImageOptions) -> bool:
+        """Whether a runner may do all of a request: it is one chunk, small or ready as it is, and
+        nothing of it may be in the cache.
         """
         if not self.model.runs_whole_requests or self.service.cache is not None:
             return False
         if len(plan.chunks) != 1 or plan.loaded is not None or plan.arriving is not None:
             return False
-        settings = self.service.settings
         (chunk,) = plan.chunks
-        if self.work.strict and len(chunk.indices) > 1:
+        if self.work.needs_tiles("encode", chunk.shape):
             return False
-        area = chunk.shape[0] * chunk.shape[1]
-        most = min(settings.tile_pixels, settings.batch_pixels // len(chunk.indices))
-        return area <= most
+        if is_ready(chunk, options):
+            return True
+        is_too_many = self.work.strict and len(chunk.indices) > 1
+        return not is_too_many and chunk.num_pixels <= self.service.settings.batch_pixels
 
     async def run_light(
         self,
@@ -111,9 +111,11 @@ class Job:
             results = dict(zip(loaded.indices, results_of(loaded, rows), strict=True))
             return finish(plan.ordered({**loaded.errors, **results}))
 
-        num_rows, shape = len(chunk.indices), (*chunk.shape, 3)
-        async with self.service.pixels.hold(num_rows * chunk.shape[0] * chunk.shape[1]):
-            return await self.work.run_whole(shape, num_rows, load, finish_rows)
+        async with self.service.pixels.hold(chunk.num_pixels):
+            if is_ready(chunk, options):
+                return await self.work.run_array(load(), finish_rows)
+            shape = (*chunk.shape, 3)
+            return await self.work.run_whole(shape, len(chunk.indices), load, finish_rows)
 
     async def encode_chunks(
         self,
@@ -129,8 +131,7 @@ class Job:
         """
 
         async def one(chunk: Chunk) -> Mapping[int, ResultT | VqtokError]:
-            area = chunk.shape[0] * chunk.shape[1] * len(chunk.indices)
-            async with self._turns, self.service.pixels.hold(area):
+            async with self._turns, self.service.pixels.hold(chunk.num_pixels):
                 loaded = plan.loaded or await self._load(chunk, plan, options)
                 if not loaded.indices:
                     return loaded.errors

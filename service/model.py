@@ -11,18 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batcher import Arrays, Batcher, Observer
+from service.batcher import Batcher, Observer
 from service.costs import CostModel, measure
+from service.entry import Arrays
 from service.lifecycle import Phase
 from service.quality import SSIM_WINDOW, compare
 from service.settings import Settings
+from service.usage import PassingTokens
 from vqtok.bundle import Bundle, codebook_npy, golden_check
 from vqtok.manifest import Manifest
 from vqtok.reference import Reference
 from vqtok.runtime.engine import Engine
 from vqtok.runtime.onnx import open_engine
 from vqtok.sampling import PositionTablePrior
-from vqtok.statistics import CodebookDistances, UsageCounter, codebook_distances
+from vqtok.statistics import CodebookDistances, codebook_distances
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ class Model:
     batcher: Batcher
     costs: CostModel
     prior: PositionTablePrior
-    usage: UsageCounter
+    usage: PassingTokens
     training_usage: NDArray[np.int64]
     codebook: NDArray[np.float32]
     codebook_file: bytes
@@ -140,7 +142,7 @@ def prove_model(
         batcher=_batcher(engine, manifest, settings, observer),
         costs=costs,
         prior=prior,
-        usage=UsageCounter(manifest.codebook_size, manifest.depth),
+        usage=PassingTokens(manifest.codebook_size, manifest.depth),
         training_usage=reference.usage,
         codebook=codebook,
         codebook_file=codebook_npy(codebook),

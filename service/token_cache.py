@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batcher import Arrays, Row
+from service.entry import Arrays, Row
 from vqtok.errors import VqtokError
 
 OVERHEAD_BYTES = 600

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batcher import Answer, Entry, Row
 from service.call import Call
+from service.entry import Answer, Entry, Row
 from service.fair_queue import Flow
 from service.model import ENCODE_ALONE, Model
 from service.pool import Pool
@@ -87,14 +87,10 @@ class Work:
         return self._model.batcher.max_rows(kind, tuple(shape))
 
     async def run(self, kind: str, rows: NDArray[Any]) -> list[Row]:
-        """What the model gives for rows of one shape, in order, as one entry; an item above
-        `tile_pixels` as an entry for each tile. "encode" gives (tokens, margins), "decode"
-        (pixels,).
+        """What the model gives for rows of one shape, in order; an item above `tile_pixels` runs
+        tile by tile. "encode" gives (tokens, margins), "decode" (pixels,).
         """
         tiles = self._tiles(kind, rows.shape[1:])
-        if not tiles and self.strict and kind == "encode":
-            alone = (self._submit(kind, rows[i : i + 1]) for i in range(len(rows)))
-            return [answer.value[0] for answer in await gather_or_cancel(alone)]
         if not tiles:
             return (await self._submit(kind, rows)).value
         return [await self._run_tiles(kind, item, tiles) for item in rows]
@@ -109,15 +105,31 @@ class Work:
         """What `finish` makes of the encoded rows of one shape that `load` gives, all of it in a
         runner's thread, in one batch with what others have queued.
         """
-        kind = ENCODE_ALONE if self.strict else "encode"
-        entry = Entry(kind, shape, num_rows, load, finish, self._call.deadline)
-        answer: Answer[ResultT] = await self._model.batcher.queue(self._flow, entry)
+        entry = Entry(self._encoding, shape, num_rows, load, finish, self._call.deadline)
+        return await self._finished(self._model.batcher.queue(self._flow, entry))
+
+    async def run_array(
+        self, images: NDArray[np.uint8], finish: Callable[[list[Row]], ResultT]
+    ) -> ResultT:
+        """As `run_whole`, of images that need no loading and no tiles, however many."""
+        deadline = self._call.deadline
+        return await self._finished(
+            self._model.batcher.submit(self._flow, self._encoding, images, deadline, finish)
+        )
+
+    async def _finished(self, answered: asyncio.Future[Answer[ResultT]]) -> ResultT:
+        submitted = time.monotonic()
+        answer = await answered
         times = answer.times
-        self._call.add("queue", entry.submitted, times.taken)
+        self._call.add("queue", submitted, times.taken)
         self._call.add("decode", times.taken, times.loaded)
         self._call.add("model", times.loaded, times.modelled)
         self._call.add("serialize", times.modelled, times.finished)
         return answer.value
+
+    @property
+    def _encoding(self) -> str:
+        return ENCODE_ALONE if self.strict else "encode"
 
     def note_times(self) -> None:
         """Tell the call how long its entries waited, and how long they then took."""
@@ -125,8 +137,12 @@ class Work:
             self._call.add("queue", self._first_submitted, self._first_started)
             self._call.add("model", self._first_started, self._last_finished)
 
+    def needs_tiles(self, kind: str, shape: Sequence[int]) -> bool:
+        """Whether an item is too large to run as a whole."""
+        return self._area(kind, shape) > self._tile_pixels
+
     def _tiles(self, kind: str, shape: Sequence[int]) -> tuple[Tile, ...]:
-        if self._area(kind, shape) <= self._tile_pixels:
+        if not self.needs_tiles(kind, shape):
             return ()
         manifest = self._model.manifest
         if not manifest.tileable:
@@ -154,7 +170,7 @@ class Work:
     async def _submit(self, kind: str, rows: NDArray[Any]) -> Answer[list[Row]]:
         if self._first_submitted is None:
             self._first_submitted = time.monotonic()
-        queued = ENCODE_ALONE if self.strict and kind == "encode" else kind
+        queued = self._encoding if kind == "encode" else kind
         answer = await self._model.batcher.submit(self._flow, queued, rows, self._call.deadline)
         if self._first_started is None or answer.times.taken < self._first_started:
             self._first_started = answer.times.taken

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.batcher import Row
 from service.body import BITSTREAM
+from service.entry import Row
 from service.intake import Loaded, Size
 from service.job import Job
 from service.negotiation import choose
@@ -69,14 +69,13 @@ async def encode(request: Request) -> Response:
 
     def serialise(results: Sequence[Encoded | VqtokError]) -> Response:
         encoded = [each for each in results if isinstance(each, Encoded)]
-        for each in encoded:
-            model.usage.add(each.tokens, each.margins)
+        model.usage.add([(each.tokens, each.margins) for each in encoded])
         batch = token_batch(model.manifest, options.preprocess, results)
         response = tokens_response(batch, wire, writing)
         service.metrics.images.labels("encode").inc(len(encoded))
         return response
 
-    if job.is_light(plan):
+    if job.is_light(plan, options):
         return await job.run_light(plan, options, _encoded, serialise)
     results = await job.encode_chunks(plan, options, _finish)
     return await serialised(job, lambda: serialise(results))

@@ -1,5 +1,6 @@
 """What encode and reconstruct share: images of a request, read, planned and paid for."""
 
+import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -21,6 +22,7 @@ from service.intake import (
     Source,
     load_if_small,
     parse_images,
+    plan_array,
     plan_images,
     planned_array,
 )
@@ -30,15 +32,16 @@ from service.settings import Settings
 from vqtok.errors import NotAcceptable
 from vqtok.images import PREPROCESS, ImageLimits
 from vqtok.manifest import Manifest
-from vqtok.wire import npy_header
+from vqtok.wire import npy_format, npy_header
 
 ResultT = TypeVar("ResultT")
 
 ON_ERROR = ("fail", "item")
 LIGHT_BYTES = 64 * 1024
-LIGHT_ITEMS = 8
 STREAMED_BYTES = 1024 * 1024
-"""Images of a larger array go into the model while the rest is still arriving."""
+"""Images of a larger array go into the model while the rest is still arriving..."""
+GROUP_PIXELS = 65_536
+"""...so many pixels at a time, or what runs together if that is more."""
 
 
 def image_limits(settings: Settings) -> ImageLimits:
@@ -100,20 +103,18 @@ async def _take_array(
         shape, num_images = planned_array(header, options)
         job.reserve_images([(shape, num_images)], *kinds)
         if header.file_bytes > STREAMED_BYTES:
-            group = job.work.rows_per_entry("encode", shape)
-            images = ArrivingImages(reader, header, b"".join(pieces), group)
+            most = max(job.work.rows_per_entry("encode", shape), GROUP_PIXELS // math.prod(shape))
+            images = ArrivingImages(reader, header, b"".join(pieces), most)
             return Plan(num_images, [], {}, arriving=_arriving_chunks(images, shape))
     while not reader.is_complete:
         pieces.append(await reader.piece())
-    body = await joined(request, pieces)
-    is_light = header is not None and header.shape[0] <= LIGHT_ITEMS and len(body) <= LIGHT_BYTES
-    return await _planned(partial(parse_images, NPY, "", body), job, options, kinds, is_light)
+    return plan_array(npy_format.decode_images(await joined(request, pieces)), options, job.work)
 
 
 async def _arriving_chunks(images: ArrivingImages, shape: Size) -> AsyncGenerator[Chunk]:
     start = 0
     async for group in images.groups():
-        yield Chunk(list(range(start, start + len(group))), list(group), shape)
+        yield Chunk(range(start, start + len(group)), group, shape)
         start += len(group)
 
 

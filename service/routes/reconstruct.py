@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.batcher import Row
+from service.entry import Row
 from service.intake import Loaded
 from service.job import Job
 from service.negotiation import choose
@@ -90,8 +90,7 @@ async def _reconstruct_chunk(
     outcome = [by_row.get(i, row) for i, row in enumerate(rows)]
 
     def write() -> list[Result]:
-        for tokens, margins in encoded.values():
-            job.model.usage.add(tokens, margins)
+        job.model.usage.add([(tokens, margins) for tokens, margins in encoded.values()])
         return [_compared(loaded, i, row, chosen) for i, row in enumerate(outcome)]
 
     with job.call.stage("serialize"):

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import service.batcher
-from service.batcher import Answer, Batcher, BatchReport, Entry, Row
+from service.batcher import Batcher, BatchReport
+from service.entry import Answer, Entry, Row
 from service.fair_queue import Flow
 from tests.service.fake_model import POISON, is_poison
 from vqtok.errors import DeadlineExceeded, Draining, ModelFailure

@@ -147,12 +147,13 @@ def encode_tokens(batch: TokenBatch, options: EncodeOptions | None = None) -> by
     """
     options = options or EncodeOptions()
     common_size(batch)
-    grids = {item.grid for item in batch.images}
+    images = batch.images
+    grids = {item.grid for item in images}
     if len(grids) != 1:
         raise NotAcceptable(
             f"One npy array carries tokens of one grid, not {len(grids)}: ask for application/json."
         )
-    tokens = as_dtype(np.stack([item.tokens for item in batch.images]), options.dtype)
+    tokens = as_dtype(np.stack([item.tokens for item in images]), options.dtype)
     return write_array(tokens.reshape(len(tokens), -1) if options.layout == "flat" else tokens)
 
 
@@ -165,7 +166,7 @@ def common_size(batch: TokenBatch) -> tuple[int, int] | None:
     failed = [item for item in batch.items if not isinstance(item, ImageTokens)]
     if failed:
         raise NotAcceptable("An npy array carries no failed items: ask for application/json.")
-    sizes = {item.size for item in batch.images}
+    sizes = {item.size for item in batch.items if isinstance(item, ImageTokens)}
     if len(sizes) > 1:
         raise NotAcceptable(
             "One npy array carries images of one size to return: ask for application/json."
