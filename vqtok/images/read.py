@@ -26,6 +26,7 @@ from PIL import (
 from vqtok.errors import BrokenImage, InvalidInput
 from vqtok.images.formats.header import UPRIGHT, ImageHeader
 from vqtok.images.pixels import BAND_PIXELS, write_rgb
+from vqtok.images.plain_png import decode_plain_png
 from vqtok.images.probe import FORMATS, ImageLimits, check_limits, probe
 
 DECODERS: MappingProxyType[str, type[ImageFile.ImageFile]] = MappingProxyType(
@@ -42,26 +43,32 @@ DECODERS: MappingProxyType[str, type[ImageFile.ImageFile]] = MappingProxyType(
 DIRECT_JPEG = frozenset({"YCbCr", "Gray", "RGB"})
 
 
-def read_image(data: bytes, limits: ImageLimits | None = None) -> NDArray[np.uint8]:
+def read_image(
+    data: bytes, limits: ImageLimits | None = None, header: ImageHeader | None = None
+) -> NDArray[np.uint8]:
     """Pixels of the first picture of a JPEG, PNG, WebP, GIF, BMP or TIFF file: uint8, upright,
     (H, W, 3), C order.
 
     The EXIF orientation is applied; everything else becomes RGB by the rules in
     `vqtok.images.pixels`. The same bytes always give the same pixels. JPEG is decoded without the
-    shortcuts that change pixels.
+    shortcuts that change pixels. `header` is what `probe` says of these bytes, if it is known.
 
     Raises:
         UnsupportedImage: another format, or samples whose white is not stated.
         TooLarge: more pixels than `limits.max_pixels`, by the header.
         BrokenImage: cut short, damaged, or a kind of its format that the decoder does not know.
     """
-    header = probe(data)
+    header = header or probe(data)
     check_limits(header, limits or ImageLimits())
     if header.format == "jpeg":
         pixels = decode_jpeg(data, header)
         if pixels is not None:
             return pixels
     try:
+        if header.format == "png":
+            pixels = decode_plain_png(data, header)
+            if pixels is not None:
+                return pixels
         return _decode(data, header)
     except InvalidInput:
         raise
