@@ -83,10 +83,14 @@ def as_dtype(tokens: NDArray[Any], dtype: str | None) -> NDArray[Any]:
         InvalidParameter: a token that `dtype` cannot hold.
     """
     wanted = np.dtype(dtype) if dtype else tokens.dtype.newbyteorder("=")
-    held = np.iinfo(wanted)
-    if tokens.size and not held.min <= int(tokens.min()) <= int(tokens.max()) <= held.max:
+    if tokens.size and not np.can_cast(tokens.dtype, wanted) and not _holds(wanted, tokens):
         raise InvalidParameter(f"dtype={wanted} cannot hold these tokens: ask for another.")
     return np.ascontiguousarray(tokens, dtype=wanted)
+
+
+def _holds(dtype: np.dtype[Any], tokens: NDArray[Any]) -> bool:
+    held = np.iinfo(dtype)
+    return held.min <= int(tokens.min()) and int(tokens.max()) <= held.max
 
 
 def format_size(size: tuple[int, int]) -> str:
