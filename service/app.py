@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission import Admission, AdmissionLimits
-from service.batcher import Observer
+from service.batch import Observer
 from service.budget import Budget
 from service.call import call_of
 from service.cross_origin import cors
@@ -107,6 +107,7 @@ def _gates(service: Service, app: ASGIApp) -> ASGIApp:
         admission=service.admission,
         metrics=service.metrics,
         require_ready=service.lifecycle.require_ready,
+        body_timeout=settings.body_timeout,
     )
     if service.keys is not None:
         app = KeyGate(

@@ -1,10 +1,12 @@
 """Reading a body: bounded in size and time, and only after its type has been looked at."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Collection
 
 from starlette.requests import Request
+from starlette.types import Message
 
 from service.admission import body_too_large
 from service.call import CallerLeft, call_of
@@ -27,12 +29,13 @@ def media_type_of(request: Request, taken: Collection[str], default: str | None 
     Raises:
         UnsupportedMediaType: naming what is taken.
     """
-    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    call = call_of(request)
+    coding = (call.header(b"content-encoding") or "identity").strip().lower()
     if coding != "identity":
         raise UnsupportedMediaType(
             f"Bodies are taken without a content coding, not as {coding[:40]!r}. Send it as it is."
         )
-    header = request.headers.get("content-type", default or "")
+    header = call.header(b"content-type") or default or ""
     media_type = header.partition(";")[0].strip().lower()
     if media_type in taken or f"{media_type.partition('/')[0]}/*" in taken:
         return media_type
@@ -57,7 +60,6 @@ class BodyReader:
         self._call = call_of(request)
         self._settings = service_of(request).settings
         self._started = time.monotonic()
-        self._due = asyncio.get_running_loop().time() + self._settings.body_timeout
         self.num_bytes = 0
         self.is_complete = False
 
@@ -69,14 +71,7 @@ class BodyReader:
             BodyTimeout: the whole did not arrive within `body_timeout`.
             CallerLeft: the connection was closed in the middle of it.
         """
-        try:
-            async with asyncio.timeout_at(self._due):
-                message = await self._request.receive()
-        except TimeoutError:
-            self._end()
-            raise BodyTimeout(
-                f"The body did not arrive within {self._settings.body_timeout:g} s (body_timeout)."
-            ) from None
+        message = await self._next_message()
         if message["type"] == "http.disconnect":
             raise CallerLeft
         data: bytes = message.get("body", b"")
@@ -90,7 +85,26 @@ class BodyReader:
                 self._call.reservation.shrink(self.num_bytes)
         return data
 
+    async def _next_message(self) -> Message:
+        arrival = self._call.body
+        if not arrival.timed_out:
+            arrival.is_awaited = True
+            try:
+                return await self._request.receive()
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                # Otherwise it is cancelled for another reason, by somebody who will see to it.
+                if task is None or not arrival.timed_out or task.uncancel():
+                    raise
+            finally:
+                arrival.is_awaited = False
+        self._end()
+        raise BodyTimeout(
+            f"The body did not arrive within {self._settings.body_timeout:g} s (body_timeout)."
+        )
+
     def _end(self) -> None:
+        self._call.body.due = math.inf
         self._call.add("body", self._started, time.monotonic())
 
 

@@ -2,8 +2,6 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 
 
 class Budget:
@@ -14,18 +12,17 @@ class Budget:
         self.lent = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
-    @asynccontextmanager
-    async def hold(self, amount: int) -> AsyncGenerator[None]:
-        """Hold `amount` inside the block; more than there is in all counts as all."""
-        amount = min(amount, self.total)
-        await self._take(amount)
-        try:
-            yield
-        finally:
-            self.lent -= amount
-            self._lend()
+    def hold(self, amount: int) -> "Held":
+        """Hold `amount` inside an `async with`; more than there is in all counts as all."""
+        return Held(self, min(amount, self.total))
 
-    async def _take(self, amount: int) -> None:
+    def give_back(self, amount: int) -> None:
+        """Return what was taken; whoever waits for it gets it."""
+        self.lent -= amount
+        self._lend()
+
+    async def take(self, amount: int) -> None:
+        """Wait for `amount`, which is at most the total."""
         if not self._waiting and self.lent + amount <= self.total:
             self.lent += amount
             return
@@ -49,3 +46,17 @@ class Budget:
                 self.lent += amount
                 turn.set_result(None)
             self._waiting.popleft()
+
+
+class Held:
+    """An amount that is held inside an `async with`."""
+
+    def __init__(self, budget: Budget, amount: int) -> None:
+        self._budget = budget
+        self._amount = amount
+
+    async def __aenter__(self) -> None:
+        await self._budget.take(self._amount)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._budget.give_back(self._amount)

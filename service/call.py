@@ -1,9 +1,10 @@
 """One HTTP request on its way through the service."""
 
+import math
+import random
 import re
-import secrets
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from service.metrics import STAGES
 from service.token_cache import Origins
 
 _SCOPE_KEY = "vqtok.call"
-REQUEST_ID_BYTES = 16
+REQUEST_ID_BITS = 128
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -32,13 +33,16 @@ class Call:
     names what was done to the images, "none" where there are none. `caller` is the name of its key,
     None where no keys are asked for; `origins`
     says which tokens were in the cache. `stages` has the time in each stage, `spans` when it was.
-    `on_leave` is called when the caller closes the connection.
+    `headers` has the first of each name, in lower case. `on_leave` is called when the caller closes
+    the connection.
     """
 
     route: str
+    headers: Mapping[bytes, bytes]
     request_id: str
     started: float
     deadline: float
+    body: "Arrival" = field(default_factory=lambda: Arrival())
     caller: str | None = None
     reservation: Reservation | None = None
     preprocess: str = "none"
@@ -49,6 +53,11 @@ class Call:
     answered: bool = False
     gone: bool = False
     on_leave: Callable[[], None] | None = None
+
+    def header(self, name: bytes) -> str | None:
+        """The value of a header as text; None when it was not sent."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
 
     @contextmanager
     def stage(self, name: str) -> Generator[None]:
@@ -71,6 +80,21 @@ class Call:
         seconds = {stage: self.stages[stage] for stage in STAGES if stage in self.stages}
         seconds["total"] = time.monotonic() - self.started
         return ", ".join(f"{name};dur={each * 1000:.3f}" for name, each in seconds.items())
+
+
+@dataclass(eq=False)
+class Arrival:
+    """When the body must have arrived (monotonic), and whether somebody waits for it."""
+
+    due: float = math.inf
+    is_awaited: bool = False
+    timed_out: bool = False
+
+    def is_late(self) -> bool:
+        """Note that the time is over; whether somebody waits, and must be told."""
+        self.due = math.inf
+        self.timed_out = True
+        return self.is_awaited
 
 
 def attach(scope: Scope, call: Call) -> None:
@@ -97,8 +121,15 @@ def call_of(request: Request) -> Call:
     return call_in(request.scope)
 
 
+def first_of_each(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Headers by name; of those sent several times the first."""
+    return dict(reversed([*headers]))
+
+
 def request_id_from(header: str | None) -> str:
     """The caller's own id if it is plain and at most 128 characters long, else a new one."""
     if header is not None and _REQUEST_ID.fullmatch(header):
         return header
-    return secrets.token_hex(REQUEST_ID_BYTES)
+    # It has to differ from all others, not to be a secret; to ask the system for random bytes would
+    # let go of the interpreter.
+    return f"{random.getrandbits(REQUEST_ID_BITS):032x}"

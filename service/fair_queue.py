@@ -96,3 +96,17 @@ class FairQueue(Generic[EntryT]):
         entry = flow.entries.popleft()
         self.num_rows -= entry.num_rows
         return entry
+
+
+class Turns(Generic[EntryT]):
+    """The flows of one request, one in each queue that it uses."""
+
+    def __init__(self) -> None:
+        self._flows: dict[FairQueue[EntryT], Flow[EntryT]] = {}
+
+    def flow(self, queue: FairQueue[EntryT]) -> Flow[EntryT]:
+        """Its flow in a queue."""
+        found = self._flows.get(queue)
+        if found is None:
+            found = self._flows[queue] = Flow()
+        return found

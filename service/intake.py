@@ -22,6 +22,7 @@ from vqtok.images import (
     probe,
     read_image,
 )
+from vqtok.images.formats.header import ImageHeader
 from vqtok.wire import NpyHeader, json_format, npy_format
 
 JSON = json_format.MEDIA_TYPE
@@ -29,8 +30,20 @@ NPY = npy_format.MEDIA_TYPE
 MULTIPART = "multipart/form-data"
 BODY_TYPES = ("image/*", MULTIPART, JSON, NPY)
 
-Source = bytes | NDArray[np.uint8]
+Sent = bytes | NDArray[np.uint8]
 """The bytes of an image file, or pixels (H, W, 3)."""
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """The bytes of an image file, and what its header says."""
+
+    data: bytes
+    header: ImageHeader
+
+
+Source = ImageFile | NDArray[np.uint8]
+"""What is known of an image before it is decoded."""
 
 Size = tuple[int, int]
 
@@ -63,6 +76,11 @@ class Chunk:
     def num_pixels(self) -> int:
         """Pixels of all its images, as planned."""
         return len(self.indices) * self.shape[0] * self.shape[1]
+
+    @property
+    def num_source_pixels(self) -> int:
+        """Pixels that have to be decoded."""
+        return sum(each.header.pixels for each in self.sources if isinstance(each, ImageFile))
 
 
 @dataclass(frozen=True)
@@ -98,7 +116,7 @@ class Plan:
 
 def parse_images(
     media_type: str, content_type: str, body: bytes, max_items: int | None = None
-) -> Sequence[Source]:
+) -> Sequence[Sent]:
     """The images of a body, none of them decoded.
 
     Raises:
@@ -112,30 +130,31 @@ def parse_images(
     return [body]
 
 
-def plan_images(sources: Sequence[Source], options: ImageOptions, work: Work) -> Plan:
+def plan_images(sent: Sequence[Sent], options: ImageOptions, work: Work) -> Plan:
     """Look at every image's header and make chunks of those that fit.
 
     Raises:
         VqtokError: the first image that is refused, unless `per_item`; TooLarge for too many
         images or pixels in the request.
     """
-    check_count(len(sources), options.max_items)
+    check_count(len(sent), options.max_items)
+    sources: dict[int, Source] = {}
     planned: dict[int, Size] = {}
     errors: dict[int, VqtokError] = {}
     total = 0
-    for index, source in enumerate(sources):
+    for index, one in enumerate(sent):
         try:
-            size = _size_of(source, options.limits)
+            sources[index], size = _looked_at(one, options.limits)
             planned[index] = planned_size(
                 size, options.preprocess, options.factor, options.image_size
             )
             total += planned[index][0] * planned[index][1]
         except VqtokError as error:
-            errors[index] = named(error, index, len(sources))
+            errors[index] = named(error, index, len(sent))
             if not options.per_item:
                 raise errors[index] from error
     check_total(total, options.limits)
-    return Plan(len(sources), _chunks(sources, planned, work), errors)
+    return Plan(len(sent), _chunks(sources, planned, work), errors)
 
 
 def plan_array(images: NDArray[np.uint8], options: ImageOptions, work: Work) -> Plan:
@@ -232,7 +251,10 @@ _NOTHING = np.empty((0, 0, 0, 3), np.uint8)
 
 
 def _load(source: Source, planned: Size, options: ImageOptions) -> tuple[NDArray[np.uint8], Size]:
-    pixels = read_image(source, options.limits) if isinstance(source, bytes) else source
+    if isinstance(source, ImageFile):
+        pixels = read_image(source.data, options.limits, source.header)
+    else:
+        pixels = source
     fitted = preprocess(
         pixels, options.preprocess, factor=options.factor, image_size=options.image_size
     )
@@ -241,17 +263,17 @@ def _load(source: Source, planned: Size, options: ImageOptions) -> tuple[NDArray
     return fitted.pixels, fitted.size
 
 
-def _size_of(source: Source, limits: ImageLimits) -> Size:
-    if isinstance(source, bytes):
-        header = probe(source)
+def _looked_at(sent: Sent, limits: ImageLimits) -> tuple[Source, Size]:
+    if isinstance(sent, bytes):
+        header = probe(sent)
         check_limits(header, limits)
-        return header.size
-    size = (source.shape[0], source.shape[1])
+        return ImageFile(sent, header), header.size
+    size = (sent.shape[0], sent.shape[1])
     check_pixels(size, limits)
-    return size
+    return sent, size
 
 
-def _chunks(sources: Sequence[Source], planned: Mapping[int, Size], work: Work) -> list[Chunk]:
+def _chunks(sources: Mapping[int, Source], planned: Mapping[int, Size], work: Work) -> list[Chunk]:
     groups: list[tuple[Size, list[int]]] = []
     open_groups: dict[Size, list[int]] = {}
     for index, size in planned.items():

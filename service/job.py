@@ -22,6 +22,10 @@ ResultT = TypeVar("ResultT")
 AnswerT = TypeVar("AnswerT")
 
 
+LIGHT_PIXELS = 2**16
+"""To decode more holds up a runner, or the event loop, for some milliseconds."""
+
+
 @dataclass(eq=False)
 class Job:
     """What the steps of one request share. `per_item` says that an item fails alone."""
@@ -82,6 +86,8 @@ class Job:
             return False
         if is_ready(chunk, options):
             return True
+        if chunk.num_source_pixels > LIGHT_PIXELS:
+            return False
         is_too_many = self.work.strict and len(chunk.indices) > 1
         return not is_too_many and chunk.num_pixels <= self.service.settings.batch_pixels
 

@@ -18,7 +18,7 @@ from prometheus_client import (
 from starlette.routing import compile_path
 
 from service.admission import Reserved
-from service.batcher import BatchReport
+from service.batch import BatchReport
 from service.token_cache import Origins, TokenCache
 
 STAGES = ("admit", "body", "decode", "queue", "model", "serialize")
@@ -41,7 +41,9 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self._routes = [(path, compile_path(path)[0]) for path in routes]
+        paths = [*routes]
+        self._plain_routes = {path for path in paths if "{" not in path}
+        self._routes = [(path, compile_path(path)[0]) for path in paths]
         # To look a series up by its labels takes longer than to count it.
         self._request_series: dict[tuple[str, int], Counter] = {}
         self._stage_series: dict[str, list[tuple[str, Histogram]]] = {}
@@ -181,6 +183,8 @@ class Metrics:
 
     def route_label(self, path: str) -> str:
         """The known route that a path belongs to, else "other"."""
+        if path in self._plain_routes:
+            return path
         for route, pattern in self._routes:
             if pattern.fullmatch(path):
                 return route

@@ -13,7 +13,14 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.admission import Admission, Refusal, Reservation
-from service.call import Call, CallerLeft, attach, call_in, request_id_from
+from service.call import (
+    Call,
+    CallerLeft,
+    attach,
+    call_in,
+    first_of_each,
+    request_id_from,
+)
 from service.metrics import Metrics
 from service.problems import internal_error, problem_of
 from service.routes import Endpoint
@@ -22,7 +29,7 @@ from vqtok.errors import DeadlineExceeded, Draining, InvalidParameter, VqtokErro
 
 log = logging.getLogger(__name__)
 
-TIMEOUT_HEADER = "vqtok-timeout-ms"
+TIMEOUT_HEADER = b"vqtok-timeout-ms"
 CALLER_LEFT = 499
 CHUNK_BYTES = 256 * 1024
 TRACED = "/v1/"
@@ -55,9 +62,12 @@ class RequestScope:
             await self._app(scope, receive, send)
             return
         now = time.monotonic()
+        headers = first_of_each(scope["headers"])
+        given_id = headers.get(b"x-request-id")
         call = Call(
             route=self._metrics.route_label(scope["path"]),
-            request_id=request_id_from(Headers(scope=scope).get("x-request-id")),
+            headers=headers,
+            request_id=request_id_from(None if given_id is None else given_id.decode("latin-1")),
             started=now,
             deadline=now + self._request_timeout,
         )
@@ -123,8 +133,10 @@ class AdmissionGate:
         admission: Admission,
         metrics: Metrics,
         require_ready: Callable[[], object],
+        body_timeout: float,
     ) -> None:
         self._app = app
+        self._body_timeout = body_timeout
         self._endpoints = endpoints
         self._admission = admission
         self._metrics = metrics
@@ -138,21 +150,22 @@ class AdmissionGate:
             return
         call = call_in(scope)
         try:
-            call.reservation = self._enter(scope, call)
+            call.reservation = self._enter(call)
         except VqtokError as error:
             await problem_of(error)(scope, receive, send)
             return
         try:
-            await _Watched(endpoint, call, send).run(scope, receive)
+            await _Watched(endpoint, call, scope, receive, send).run()
         finally:
             call.reservation.release(time.monotonic() - call.started)
 
-    def _enter(self, scope: Scope, call: Call) -> Reservation:
-        headers = Headers(scope=scope)
-        with call.stage("admit"):
-            self._check_ready()
-            call.deadline = _deadline(call, headers.get(TIMEOUT_HEADER))
-            reservation = self._admission.enter(_announced_bytes(headers), call.caller)
+    def _enter(self, call: Call) -> Reservation:
+        entered = time.monotonic()
+        self._check_ready()
+        call.deadline = _deadline(call, call.header(TIMEOUT_HEADER))
+        call.body.due = call.started + self._body_timeout
+        reservation = self._admission.enter(_announced_bytes(call), call.caller)
+        call.add("admit", entered, time.monotonic())
         self._metrics.admitted.inc()
         return reservation
 
@@ -173,52 +186,70 @@ class _Watched:
     first.
     """
 
-    def __init__(self, endpoint: Endpoint, call: Call, send: Send) -> None:
+    def __init__(
+        self, endpoint: Endpoint, call: Call, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         self._endpoint = endpoint
         self._call = call
+        self._scope = scope
+        self._receive = receive
         self._send_inner = send
         self._is_over = False
         self._refusal: asyncio.Task[None] | None = None
-
-    async def run(self, scope: Scope, receive: Receive) -> None:
-        loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None
+        self._task = task
+        self._timer = self._next_timer()
 
-        def expire() -> None:
-            # Who has begun to get its answer gets the rest; one who takes nothing of it is cut
-            # off by the protocol.
-            if self._call.status is None and not self._is_over:
-                self._is_over = True
-                self._refusal = loop.create_task(self._out_of_time(scope, receive))
-                task.cancel()
-
-        def leave() -> None:
-            if not (self._call.answered or self._is_over):
-                self._call.gone = self._is_over = True
-                task.cancel()
-
-        timer = loop.call_later(max(0.0, self._call.deadline - time.monotonic()), expire)
-        self._call.on_leave = leave
+    async def run(self) -> None:
+        self._call.on_leave = self._leave
         try:
-            await self._respond(scope, receive)
+            await self._respond()
         except CallerLeft:
             self._call.gone = True
         except asyncio.CancelledError:
-            if not self._is_over or task.uncancel():
+            if not self._is_over or self._task.uncancel():
                 raise
         finally:
-            timer.cancel()
+            self._timer.cancel()
             self._call.on_leave = None
             if self._refusal is not None:
                 await self._refusal
 
-    async def _respond(self, scope: Scope, receive: Receive) -> None:
+    def _leave(self) -> None:
+        if not (self._call.answered or self._is_over):
+            self._call.gone = self._is_over = True
+            self._task.cancel()
+
+    def _next_timer(self) -> asyncio.TimerHandle:
+        """One timer for both times: that of the body is nearly always over when it matters."""
+        moment = min(self._call.body.due, self._call.deadline)
+        return self._loop.call_later(moment - time.monotonic(), self._look_at_clock)
+
+    def _look_at_clock(self) -> None:
+        now = time.monotonic()
+        if now >= self._call.deadline:
+            self._expire()
+            return
+        if now >= self._call.body.due and self._call.body.is_late():
+            self._task.cancel()
+        self._timer = self._next_timer()
+
+    def _expire(self) -> None:
+        # Who has begun to get its answer gets the rest; one who takes nothing of it is cut off by
+        # the protocol.
+        if self._call.status is None and not self._is_over:
+            self._is_over = True
+            self._refusal = self._loop.create_task(self._out_of_time())
+            self._task.cancel()
+
+    async def _respond(self) -> None:
         try:
-            response = await self._endpoint(Request(scope, receive))
+            response = await self._endpoint(Request(self._scope, self._receive))
         except VqtokError as error:
             response = problem_of(error)
-        await response(scope, receive, self._send)
+        await response(self._scope, self._receive, self._send)
 
     async def _send(self, message: Message) -> None:
         """Pass an answer on in pieces, so that who reads slowly keeps its slot until the end."""
@@ -227,21 +258,25 @@ class _Watched:
         if message["type"] != "http.response.body":
             await self._send_inner(message)
             return
-        body = memoryview(message.get("body", b""))
+        if len(message.get("body", b"")) <= CHUNK_BYTES:
+            self._call.answered = not message.get("more_body", False)
+            await self._send_inner(message)
+            return
+        body = memoryview(message["body"])
         more_follows = message.get("more_body", False)
-        for start in range(0, max(1, len(body)), CHUNK_BYTES):
+        for start in range(0, len(body), CHUNK_BYTES):
             chunk = bytes(body[start : start + CHUNK_BYTES])
             more = more_follows or start + CHUNK_BYTES < len(body)
             self._call.answered = not more
             await self._send_inner({"type": "http.response.body", "body": chunk, "more_body": more})
 
-    async def _out_of_time(self, scope: Scope, receive: Receive) -> None:
+    async def _out_of_time(self) -> None:
         milliseconds = round((self._call.deadline - self._call.started) * 1000)
         error = DeadlineExceeded(
             f"No answer within {milliseconds} ms (request_timeout, or the header "
             "Vqtok-Timeout-Ms if that is less). Send fewer images or allow more time."
         )
-        await problem_of(error)(scope, receive, self._send_inner)
+        await problem_of(error)(self._scope, self._receive, self._send_inner)
         self._call.answered = True
 
 
@@ -256,7 +291,7 @@ def _deadline(call: Call, header: str | None) -> float:
     return min(call.deadline, call.started + int(header) / 1000)
 
 
-def _announced_bytes(headers: Headers) -> int | None:
+def _announced_bytes(call: Call) -> int | None:
     """The body's length by its header; the server has refused what is no number."""
-    length = headers.get("content-length")
+    length = call.header(b"content-length")
     return int(length) if length is not None and length.isdigit() else None

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batcher import Batcher, Observer
+from service.batch import Observer
+from service.batcher import Batcher
 from service.costs import CostModel, measure
 from service.entry import Arrays
 from service.lifecycle import Phase
@@ -139,7 +140,7 @@ def prove_model(
     return Model(
         manifest=manifest,
         engine=engine,
-        batcher=_batcher(engine, manifest, settings, observer),
+        batcher=_batcher(engine, manifest, costs, settings, observer),
         costs=costs,
         prior=prior,
         usage=PassingTokens(manifest.codebook_size, manifest.depth),
@@ -150,7 +151,9 @@ def prove_model(
     )
 
 
-def _batcher(engine: Engine, manifest: Manifest, settings: Settings, observer: Observer) -> Batcher:
+def _batcher(
+    engine: Engine, manifest: Manifest, costs: CostModel, settings: Settings, observer: Observer
+) -> Batcher:
     def encode(images: NDArray[Any]) -> Arrays:
         encoded = engine.encode(images)
         return (encoded.tokens, encoded.margins)
@@ -158,11 +161,15 @@ def _batcher(engine: Engine, manifest: Manifest, settings: Settings, observer: O
     def decode(tokens: NDArray[Any]) -> Arrays:
         return (engine.decode(tokens),)
 
+    max_rows = batch_limit(engine, manifest, settings.batch_pixels)
+    is_alone = engine.device == "cpu" and engine.num_runners == 1
+    seconds = settings.loop_seconds if is_alone else 0.0
     return Batcher(
         {"encode": encode, ENCODE_ALONE: encode, "decode": decode},
-        max_rows=batch_limit(engine, manifest, settings.batch_pixels),
+        max_rows=max_rows,
         num_runners=engine.num_runners,
         observer=observer,
+        rows_on_loop=loop_limit(max_rows, manifest, costs, seconds),
     )
 
 
@@ -179,15 +186,35 @@ def batch_limit(
     pixels = batch_pixels
     if engine.device != "cpu":
         pixels = max(batch_pixels, engine.max_batch_images * height * width)
-    area_of_cell = manifest.image.factor**2
 
     def limit(kind: str, shape: tuple[int, ...]) -> int:
         if kind == ENCODE_ALONE:
             return 1
-        area = shape[0] * shape[1] * (area_of_cell if kind == "decode" else 1)
+        area = _area(kind, shape, manifest)
         return max(1, min(engine.max_batch_images, pixels // area))
 
     return limit
+
+
+def loop_limit(
+    max_rows: Callable[[str, tuple[int, ...]], int],
+    manifest: Manifest,
+    costs: CostModel,
+    seconds: float,
+) -> Callable[[str, tuple[int, ...]], int]:
+    """As `batch_limit`, how many of them take at most `seconds`; 0 where one takes longer."""
+
+    def limit(kind: str, shape: tuple[int, ...]) -> int:
+        work = "decode" if kind == "decode" else "encode"
+        one = costs.seconds(work, _area(kind, shape, manifest))
+        return min(max_rows(kind, shape), int(seconds / one))
+
+    return limit
+
+
+def _area(kind: str, shape: tuple[int, ...], manifest: Manifest) -> int:
+    """Pixels of an image (H, W, 3), or of the image that a grid stands for."""
+    return shape[0] * shape[1] * (manifest.image.factor**2 if kind == "decode" else 1)
 
 
 def _warm_up_figures() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from starlette.requests import Request
 
+from service.call import call_of
 from vqtok.errors import InvalidParameter
 
 
@@ -19,7 +20,8 @@ class Query:
 
     def __init__(self, request: Request, names: Collection[str]) -> None:
         self._values: dict[str, str] = {}
-        for name, value in request.query_params.multi_items():
+        sent = request.query_params.multi_items() if request.scope["query_string"] else ()
+        for name, value in sent:
             if name not in names:
                 known = f"there are {', '.join(names)}" if names else "it takes none"
                 raise InvalidParameter(f"There is no parameter {name[:40]!r} here; {known}.")
@@ -65,9 +67,9 @@ class Query:
         return parse_size(value, name)
 
 
-def header_text(request: Request, name: str) -> str | None:
+def header_text(request: Request, name: bytes) -> str | None:
     """The value of a header without the blanks around it; None when it is not given."""
-    value = request.headers.get(name)
+    value = call_of(request).header(name)
     return None if value is None else value.strip()
 
 

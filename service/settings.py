@@ -117,6 +117,13 @@ class Settings(BaseSettings):
     batch_pixels: int = Field(
         default=65_536, ge=1, description="largest batch on CPU, in pixels (one image always fits)"
     )
+    loop_seconds: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="with one thread on CPU, the event loop runs the model itself where that takes "
+        "no longer at a time; 0: never",
+    )
     cache_bytes: int = Field(
         default=0, ge=0, description="memory for tokens of images seen before; 0 keeps none"
     )

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.types import Scope
@@ -11,6 +11,7 @@ from service.admission import Admission
 from service.budget import Budget
 from service.keys import KeyRing
 from service.lifecycle import Lifecycle
+from service.memo import Memo
 from service.metrics import Metrics
 from service.model import Model
 from service.pool import Pool
@@ -39,6 +40,7 @@ class Service:
     keys: KeyRing | None = None
     cache: TokenCache | None = None
     traces: Traces | None = None
+    memo: Memo = field(default_factory=Memo)
 
     def model(self, name: str | None = None) -> Model:
         """The loaded model, if it is the one that `name` (`name` or `name@version`) asks for.

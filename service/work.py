@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from service.call import Call
 from service.entry import Answer, Entry, Row
-from service.fair_queue import Flow
+from service.fair_queue import Turns
 from service.model import ENCODE_ALONE, Model
 from service.pool import Pool
 from vqtok.errors import TooLarge, VqtokError
@@ -64,7 +64,7 @@ class Work:
         self._call = call
         self._tile_pixels = tile_pixels
         self.strict = strict
-        self._flow: Flow[Entry] = Flow()
+        self._turns: Turns[Entry] = Turns()
         self._first_submitted: float | None = None
         self._first_started: float | None = None
         self._last_finished = 0.0
@@ -106,7 +106,7 @@ class Work:
         runner's thread, in one batch with what others have queued.
         """
         entry = Entry(self._encoding, shape, num_rows, load, finish, self._call.deadline)
-        return await self._finished(self._model.batcher.queue(self._flow, entry))
+        return await self._finished(self._model.batcher.queue(self._turns, entry))
 
     async def run_array(
         self, images: NDArray[np.uint8], finish: Callable[[list[Row]], ResultT]
@@ -114,7 +114,7 @@ class Work:
         """As `run_whole`, of images that need no loading and no tiles, however many."""
         deadline = self._call.deadline
         return await self._finished(
-            self._model.batcher.submit(self._flow, self._encoding, images, deadline, finish)
+            self._model.batcher.submit(self._turns, self._encoding, images, deadline, finish)
         )
 
     async def _finished(self, answered: asyncio.Future[Answer[ResultT]]) -> ResultT:
@@ -171,7 +171,7 @@ class Work:
         if self._first_submitted is None:
             self._first_submitted = time.monotonic()
         queued = self._encoding if kind == "encode" else kind
-        answer = await self._model.batcher.submit(self._flow, queued, rows, self._call.deadline)
+        answer = await self._model.batcher.submit(self._turns, queued, rows, self._call.deadline)
         if self._first_started is None or answer.times.taken < self._first_started:
             self._first_started = answer.times.taken
         self._last_finished = time.monotonic()

@@ -86,6 +86,7 @@ def measure(bundle: Path, rounds: int, seconds: float) -> dict[str, Any]:
         things: dict[str, Callable[[], float]] = {
             "raw, 1 at a time": lambda: _raw(bundle, pictures, 1),
             "raw, 8 at a time": lambda: _raw(bundle, pictures, 8),
+            "raw, 64 at a time": lambda: _raw(bundle, pictures, 64),
             "service, PNG": lambda: _cost(service, one, 16, seconds),
             "service, npy of 64": lambda: _cost(service, many, 2, seconds),
             "plain, PNG": lambda: _cost(plain, _at(one, "/encode"), 16, seconds),
@@ -105,18 +106,19 @@ def measure(bundle: Path, rounds: int, seconds: float) -> dict[str, Any]:
 def lines(report: Mapping[str, Any]) -> list[str]:
     """What was found, in words: medians over the rounds of ratios within a round."""
     seen = {name: np.array(v) for name, v in report["seconds_an_image"].items()}
-    raw_one, raw_many = seen["raw, 1 at a time"], seen["raw, 8 at a time"]
+    raw = {number: seen[f"raw, {number} at a time"] for number in (1, 8, BATCH)}
     bare = seen["plain, PNG without a model"]
     found = [
         f"{name}: {1e6 * statistics.median(each):.0f} µs an image" for name, each in seen.items()
     ]
     for server in ("service", "plain"):
-        added = (seen[f"{server}, PNG"] - raw_one) / bare
-        many = seen[f"{server}, npy of 64"] / raw_many - 1
-        found += [
-            f"{server} adds to a PNG {_middle(added)} of a plain route without a model",
-            f"{server} adds to npy of 64 {_middle(100 * many)} % of the model",
-        ]
+        added = (seen[f"{server}, PNG"] - raw[1]) / bare
+        found.append(f"{server} adds to a PNG {_middle(added)} of a plain route without a model")
+        for number in (BATCH, 8):
+            share = 100 * (seen[f"{server}, npy of 64"] / raw[number] - 1)
+            found.append(
+                f"{server} adds to npy of 64 {_middle(share)} % of the model, {number} at a time"
+            )
     return found
 
 

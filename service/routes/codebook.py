@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.negotiation import choose
-from service.params import Query
+from service.params import Query, header_text
 from service.pictures import JSON, NPY
 from service.state import service_of
 from service.stats import statistics
@@ -19,7 +19,7 @@ async def codebook(request: Request) -> Response:
     """The code table, float32 (K, D) or (depth, K, D), as npy."""
     query = Query(request, ("model",))
     model = service_of(request).model(query.text("model"))
-    choose(request.headers.get("accept"), (NPY,), what="the codebook")
+    choose(header_text(request, b"accept"), (NPY,), what="the codebook")
     return Response(model.codebook_file, media_type=NPY)
 
 
@@ -29,6 +29,6 @@ async def codebook_stats(request: Request) -> Response:
     service = service_of(request)
     query = Query(request, ("model",))
     model = service.model(query.text("model"))
-    choose(request.headers.get("accept"), (JSON,), what="the statistics")
+    choose(header_text(request, b"accept"), (JSON,), what="the statistics")
     body = await service.pool.run(lambda: json_format.dump(statistics(model)))
     return Response(body, media_type=JSON)

@@ -35,7 +35,7 @@ async def decode(request: Request) -> Response:
     model = service.model(query.text("model"))
     rules = _rules(request, query, service, model)
     quality = query.integer("quality", 1, 100, DEFAULT_QUALITY)
-    accept = request.headers.get("accept")
+    accept = header_text(request, b"accept")
     choose_early(accept)
     require_item_errors(rules.per_item, json_is_liked(accept))
     job = Job.of(request, model, per_item=rules.per_item)
@@ -50,7 +50,7 @@ async def decode(request: Request) -> Response:
 
 def _rules(request: Request, query: Query, service: Service, model: Model) -> TokenRules:
     size = query.size("size")
-    header = header_text(request, "vqtok-image-size")
+    header = header_text(request, b"vqtok-image-size")
     if size is None and header is not None:
         size = parse_size(header, "Vqtok-Image-Size")
     return TokenRules(
@@ -59,7 +59,7 @@ def _rules(request: Request, query: Query, service: Service, model: Model) -> To
         max_items=service.settings.max_items,
         per_item=query.choice("on_error", ON_ERROR, "fail") == "item",
         require_ids=query.flag("require_ids"),
-        codebook_id=header_text(request, "vqtok-codebook-id"),
+        codebook_id=header_text(request, b"vqtok-codebook-id"),
         reading=DecodeOptions(grid=_grid(query.text("grid")), size=size),
     )
 

@@ -10,19 +10,20 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.body import BITSTREAM
+from service.body import BITSTREAM, media_type_of
+from service.call import call_of
 from service.entry import Row
-from service.intake import Loaded, Size
+from service.intake import BODY_TYPES, ImageOptions, Loaded, Size
 from service.job import Job
 from service.negotiation import choose
-from service.params import Query
+from service.params import Query, header_text
 from service.routes.images import (
     image_options,
     require_item_errors,
     serialised,
     take_images,
 )
-from service.state import service_of
+from service.state import Service, service_of
 from vqtok.errors import VqtokError
 from vqtok.manifest import Manifest
 from vqtok.tokens import ImageTokens, ItemError, TokenBatch, token_dtype
@@ -57,21 +58,17 @@ class Encoded:
 async def encode(request: Request) -> Response:
     """Images to tokens."""
     service = service_of(request)
-    query = Query(request, PARAMETERS)
-    model = service.model(query.text("model"))
-    options = image_options(query, service.settings, model.manifest)
-    writing = encode_options(query)
-    wire = choose_tokens(request)
-    require_item_errors(options.per_item, wire.carries_errors)
-    strict = query.flag("strict")
-    job = Job.of(request, model, per_item=options.per_item, strict=strict)
-    plan = await take_images(request, job, options, "encode")
+    model = service.model()
+    asked = service.memo.get(model, _texts(request), lambda: _asked(request, service))
+    options = asked.options
+    job = Job.of(request, model, per_item=options.per_item, strict=asked.strict)
+    plan = await take_images(request, job, options, asked.media_type, ("encode",))
 
     def serialise(results: Sequence[Encoded | VqtokError]) -> Response:
         encoded = [each for each in results if isinstance(each, Encoded)]
         model.usage.add([(each.tokens, each.margins) for each in encoded])
         batch = token_batch(model.manifest, options.preprocess, results)
-        response = tokens_response(batch, wire, writing)
+        response = tokens_response(batch, asked.wire, asked.writing)
         service.metrics.images.labels("encode").inc(len(encoded))
         return response
 
@@ -79,6 +76,35 @@ async def encode(request: Request) -> Response:
         return await job.run_light(plan, options, _encoded, serialise)
     results = await job.encode_chunks(plan, options, _finish)
     return await serialised(job, lambda: serialise(results))
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What the line and the headers of a request ask for."""
+
+    options: ImageOptions
+    writing: EncodeOptions
+    wire: WireFormat
+    media_type: str
+    strict: bool
+
+
+def _texts(request: Request) -> tuple[bytes | None, ...]:
+    """All that `_asked` looks at."""
+    headers = call_of(request).headers
+    names = (b"accept", b"content-type", b"content-encoding")
+    return (request.scope["query_string"], *map(headers.get, names))
+
+
+def _asked(request: Request, service: Service) -> _Asked:
+    query = Query(request, PARAMETERS)
+    model = service.model(query.text("model"))
+    options = image_options(query, service.settings, model.manifest)
+    writing = encode_options(query)
+    wire = choose_tokens(request)
+    require_item_errors(options.per_item, wire.carries_errors)
+    strict = query.flag("strict")
+    return _Asked(options, writing, wire, media_type_of(request, BODY_TYPES), strict)
 
 
 async def _finish(loaded: Loaded, rows: list[Row]) -> Sequence[Encoded | VqtokError]:
@@ -111,7 +137,7 @@ def choose_tokens(request: Request) -> WireFormat:
     Raises:
         NotAcceptable: naming those there are.
     """
-    accept = request.headers.get("accept")
+    accept = header_text(request, b"accept")
     is_bitstream = BITSTREAM in (accept or "").lower()
     what = f"{BITSTREAM} is not offered yet: tokens" if is_bitstream else "tokens"
     return WIRE_FORMATS[choose(accept, tuple(WIRE_FORMATS), what=what)]

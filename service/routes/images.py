@@ -8,18 +8,17 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from service.arriving import ArrivingImages
-from service.body import BodyReader, joined, media_type_of, read_body
+from service.body import BodyReader, joined, read_body
 from service.call import call_of
 from service.intake import (
-    BODY_TYPES,
     JSON,
     MULTIPART,
     NPY,
     Chunk,
     ImageOptions,
     Plan,
+    Sent,
     Size,
-    Source,
     load_if_small,
     parse_images,
     plan_array,
@@ -71,17 +70,19 @@ def require_item_errors(per_item: bool, carries_errors: bool) -> None:
         raise NotAcceptable("on_error=item needs an answer as application/json.")
 
 
-async def take_images(request: Request, job: Job, options: ImageOptions, *kinds: str) -> Plan:
-    """Read the body, look at the images' headers, and pass gate two for the work `kinds`.
+async def take_images(
+    request: Request, job: Job, options: ImageOptions, media_type: str, kinds: tuple[str, ...]
+) -> Plan:
+    """Read a body of one of `BODY_TYPES`, look at the images' headers, and pass gate two for the
+    work `kinds`.
 
     Raises:
         VqtokError: whatever is wrong with the body or its images; TooLarge or Overloaded.
     """
     call_of(request).preprocess = options.preprocess
-    media_type = media_type_of(request, BODY_TYPES)
     if media_type == NPY:
         return await _take_array(request, job, options, kinds)
-    content_type = request.headers.get("content-type", "")
+    content_type = call_of(request).header(b"content-type") or ""
     body = await read_body(request)
     is_light = media_type not in (MULTIPART, JSON) and len(body) <= LIGHT_BYTES
     return await _planned(
@@ -119,7 +120,7 @@ async def _arriving_chunks(images: ArrivingImages, shape: Size) -> AsyncGenerato
 
 
 async def _planned(
-    parse: Callable[[int], Sequence[Source]],
+    parse: Callable[[int], Sequence[Sent]],
     job: Job,
     options: ImageOptions,
     kinds: tuple[str, ...],

@@ -9,11 +9,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.body import media_type_of
 from service.entry import Row
-from service.intake import Loaded
+from service.intake import BODY_TYPES, Loaded
 from service.job import Job
 from service.negotiation import choose
-from service.params import Query
+from service.params import Query, header_text
 from service.pictures import (
     CONTAINERS,
     FILES,
@@ -56,12 +57,13 @@ async def reconstruct(request: Request) -> Response:
     options = image_options(query, service.settings, model.manifest)
     quality = query.integer("quality", 1, 100, DEFAULT_QUALITY)
     # JSON comes first here, since it alone has room for the figures beside the pictures.
-    accept = request.headers.get("accept")
+    accept = header_text(request, b"accept")
     liked = choose(accept, (JSON, *FILES, *CONTAINERS), what="reconstructions")
     require_item_errors(options.per_item, json_is_liked(accept))
     strict = query.flag("strict")
     job = Job.of(request, model, per_item=options.per_item, strict=strict)
-    plan = await take_images(request, job, options, "encode", "decode")
+    media_type = media_type_of(request, BODY_TYPES)
+    plan = await take_images(request, job, options, media_type, ("encode", "decode"))
     needs_json = liked == JSON or options.per_item
     chosen = choose_format(JSON if needs_json else accept, plan.num_items, quality)
 

@@ -13,12 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.body import media_type_of, read_body
+from service.call import call_of
 from service.decoding import decode_items
 from service.intake import check_count, check_total
 from service.job import Job
 from service.model import Model
 from service.negotiation import choose
-from service.params import Query
+from service.params import Query, header_text
 from service.pictures import FILES, JSON, NPY, ZIP, PictureFormat
 from service.routes.decode import DEFAULT_QUALITY
 from service.routes.images import image_limits, serialised
@@ -63,7 +64,7 @@ async def sample(request: Request) -> Response:
     model = service.model(query.text("model"))
     quality = query.integer("quality", 1, 100, DEFAULT_QUALITY)
     options = await _read_options(request)
-    media_type = _choose(request.headers.get("accept"), options.n)
+    media_type = _choose(header_text(request, b"accept"), options.n)
     wants_tokens = media_type in (JSON, NPY)
     job = Job.of(request, model)
     _reserve(job, options, decodes=not wants_tokens)
@@ -81,8 +82,9 @@ async def sample(request: Request) -> Response:
 
 
 async def _read_options(request: Request) -> SampleOptions:
-    is_empty = request.headers.get("content-length", "0") == "0"
-    if not (is_empty and "transfer-encoding" not in request.headers):
+    headers = call_of(request).headers
+    is_empty = headers.get(b"content-length", b"0") == b"0"
+    if not (is_empty and b"transfer-encoding" not in headers):
         media_type_of(request, (JSON,), default=JSON)
     body = await read_body(request)
     service = service_of(request)

@@ -3,6 +3,7 @@
 The fake process takes the service's flags and four of its own: `--delay SECONDS`
 (every batch, once the service is ready), `--open-delay SECONDS` (before that),
 `--runners N`, and `--cost SECONDS` that a pixel is said to take.
+Its threads run the model, not the event loop, whose answers are looked at meanwhile.
 An image whose first pixel is pure red makes the engine fail.
 """
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.app import OpenModel
-from service.batcher import Observer
+from service.batch import Observer
 from service.costs import CostModel
 from service.model import Model, Report, prove_model
 from service.run import run
@@ -105,7 +106,7 @@ def main() -> int:
     parser.add_argument("--cost", type=float)
     own, flags = parser.parse_known_args()
     open_model = open_fake(own.delay, own.open_delay, own.runners, own.cost)
-    return run(read_settings(flags), open_model)
+    return run(read_settings(["--loop-seconds", "0", *flags]), open_model)
 
 
 if __name__ == "__main__":

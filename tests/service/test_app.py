@@ -18,6 +18,7 @@ from tests.service.fake_model import open_fake
 from tests.service.load import png
 from tests.service.process import counter
 from vqtok.images import ImageLimits, read_image
+from vqtok.images.formats.header import ImageHeader
 from vqtok.runtime.fake import FakeEngine, fake_manifest
 from vqtok.wire.npy_format import write_array
 
@@ -108,9 +109,9 @@ def test_statistics_say_how_many_tokens_stand_behind_them() -> None:
 def test_an_image_is_decoded_once(monkeypatch: pytest.MonkeyPatch, count: int, size: int) -> None:
     decoded: list[bytes] = []
 
-    def counting(data: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
+    def counting(data: bytes, limits: ImageLimits, header: ImageHeader) -> NDArray[np.uint8]:
         decoded.append(data)
-        return read_image(data, limits)
+        return read_image(data, limits, header)
 
     monkeypatch.setattr("service.intake.read_image", counting)
 

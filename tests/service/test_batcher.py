@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import service.batcher
-from service.batcher import Batcher, BatchReport
+import service.batch
+from service.batch import BatchReport
+from service.batcher import Batcher
 from service.entry import Answer, Entry, Row
-from service.fair_queue import Flow
+from service.fair_queue import Turns
 from tests.service.fake_model import POISON, is_poison
 from vqtok.errors import DeadlineExceeded, Draining, ModelFailure
 from vqtok.runtime.fake import FakeEngine, fake_manifest
@@ -37,7 +38,7 @@ class Notes:
 
 @contextmanager
 def batching(
-    delay: float = 0.0, runners: int = 1, max_rows: int = 8
+    delay: float = 0.0, runners: int = 1, max_rows: int = 8, rows_on_loop: int = 0
 ) -> Generator[tuple[Batcher, FakeEngine, Notes]]:
     engine = FakeEngine(
         fake_manifest(), delay_seconds=delay, fail_on=is_poison, num_runners=runners
@@ -55,6 +56,7 @@ def batching(
         max_rows=lambda kind, shape: max_rows,
         num_runners=runners,
         observer=notes,
+        rows_on_loop=lambda kind, shape: rows_on_loop,
     )
     try:
         yield batcher, engine, notes
@@ -71,17 +73,17 @@ def poison() -> NDArray[np.uint8]:
 
 
 def submit(
-    batcher: Batcher, rows: NDArray[Any], flow: Flow[Entry] | None = None, seconds: float = 60.0
+    batcher: Batcher, rows: NDArray[Any], flow: Turns[Entry] | None = None, seconds: float = 60.0
 ) -> asyncio.Future[Answer[list[Row]]]:
-    return batcher.submit(flow or Flow(), "encode", rows, time.monotonic() + seconds)
+    return batcher.submit(flow or Turns(), "encode", rows, time.monotonic() + seconds)
 
 
 def expected(rows: NDArray[np.uint8]) -> NDArray[np.int32]:
     return FakeEngine(fake_manifest()).encode(rows).tokens
 
 
-async def _each_caller_gets_its_own(num: int, runners: int) -> None:
-    with batching(delay=0.002, runners=runners) as (batcher, engine, _):
+async def _each_caller_gets_its_own(num: int, runners: int, rows_on_loop: int) -> None:
+    with batching(0.002, runners, rows_on_loop=rows_on_loop) as (batcher, engine, _):
         images = [image(seed, side=8 if seed % 3 else 12) for seed in range(num)]
         answers = await asyncio.gather(*[submit(batcher, rows) for rows in images])
         for rows, answer in zip(images, answers, strict=True):
@@ -91,9 +93,9 @@ async def _each_caller_gets_its_own(num: int, runners: int) -> None:
         assert num / len(engine.batch_sizes) > 1
 
 
-@pytest.mark.parametrize("runners", [1, 4])
-def test_each_caller_gets_the_tokens_of_its_own_image(runners: int) -> None:
-    asyncio.run(_each_caller_gets_its_own(64, runners))
+@pytest.mark.parametrize(("runners", "rows_on_loop"), [(1, 0), (4, 0), (1, 8)])
+def test_each_caller_gets_the_tokens_of_its_own_image(runners: int, rows_on_loop: int) -> None:
+    asyncio.run(_each_caller_gets_its_own(64, runners, rows_on_loop))
 
 
 def test_a_lone_request_does_not_wait_for_company() -> None:
@@ -105,9 +107,10 @@ def test_a_lone_request_does_not_wait_for_company() -> None:
     assert asyncio.run(run()) < 0.05
 
 
-def test_a_failing_item_fails_alone() -> None:
+@pytest.mark.parametrize("rows_on_loop", [0, 8])
+def test_a_failing_item_fails_alone(rows_on_loop: int) -> None:
     async def run() -> None:
-        with batching(delay=0.005) as (batcher, _, _):
+        with batching(delay=0.005, rows_on_loop=rows_on_loop) as (batcher, _, _):
             good = [submit(batcher, image(seed)) for seed in range(5)]
             mixed = submit(batcher, np.concatenate([image(7), poison(), image(8)]))
             more = [submit(batcher, image(seed)) for seed in range(10, 15)]
@@ -124,13 +127,16 @@ def test_a_failing_item_fails_alone() -> None:
     asyncio.run(run())
 
 
-def test_who_leaves_is_dropped_before_the_model_runs_and_hurts_nobody() -> None:
+@pytest.mark.parametrize("rows_on_loop", [0, 1])
+def test_who_leaves_is_dropped_before_the_model_runs_and_hurts_nobody(rows_on_loop: int) -> None:
     async def run() -> None:
-        with batching(delay=0.05, max_rows=1) as (batcher, engine, notes):
+        with batching(0.05, 1, 1, rows_on_loop) as (batcher, engine, notes):
             first = submit(batcher, image(0))
             leaving = [submit(batcher, image(seed)) for seed in range(1, 5)]
             staying = submit(batcher, image(9))
-            await asyncio.sleep(0.01)
+            # On the loop nothing runs before this test waits.
+            if not rows_on_loop:
+                await asyncio.sleep(0.01)
             for future in leaving:
                 future.cancel()
             await first
@@ -159,9 +165,10 @@ def test_who_leaves_while_its_batch_runs_hurts_nobody() -> None:
     asyncio.run(run())
 
 
-def test_after_its_deadline_an_entry_does_not_run() -> None:
+@pytest.mark.parametrize("rows_on_loop", [0, 1])
+def test_after_its_deadline_an_entry_does_not_run(rows_on_loop: int) -> None:
     async def run() -> None:
-        with batching(delay=0.05, max_rows=1) as (batcher, engine, notes):
+        with batching(0.05, 1, 1, rows_on_loop) as (batcher, engine, notes):
             first = submit(batcher, image(0))
             late = submit(batcher, image(1), seconds=0.01)
             await first
@@ -176,7 +183,7 @@ def test_after_its_deadline_an_entry_does_not_run() -> None:
 def test_a_small_request_does_not_wait_for_a_large_one() -> None:
     async def run() -> None:
         with batching(delay=0.01, max_rows=1) as (batcher, _, _):
-            flow: Flow[Entry] = Flow()
+            flow: Turns[Entry] = Turns()
             large = [submit(batcher, image(seed), flow) for seed in range(20)]
             await asyncio.sleep(0.015)
             await submit(batcher, image(99))
@@ -186,9 +193,10 @@ def test_a_small_request_does_not_wait_for_a_large_one() -> None:
     asyncio.run(run())
 
 
-def test_closing_finishes_what_is_queued_and_takes_nothing_more() -> None:
+@pytest.mark.parametrize("rows_on_loop", [0, 8])
+def test_closing_finishes_what_is_queued_and_takes_nothing_more(rows_on_loop: int) -> None:
     async def run() -> None:
-        with batching(delay=0.01) as (batcher, _, _):
+        with batching(delay=0.01, rows_on_loop=rows_on_loop) as (batcher, _, _):
             waiting = [submit(batcher, image(seed)) for seed in range(20)]
             assert await asyncio.to_thread(batcher.close)
             assert all(len(answer.value) == 1 for answer in await asyncio.gather(*waiting))
@@ -203,7 +211,7 @@ def test_entries_that_load_and_finish_themselves_share_a_batch_and_fail_alone() 
         with batching(delay=0.05) as (batcher, _, notes):
             first = submit(batcher, image(0))
             await asyncio.sleep(0.01)
-            futures = [batcher.queue(Flow(), _whole(seed)) for seed in range(1, 7)]
+            futures = [batcher.queue(Turns(), _whole(seed)) for seed in range(1, 7)]
             plain = submit(batcher, image(7))
             await first
             answers = await asyncio.gather(*futures, return_exceptions=True)
@@ -244,7 +252,7 @@ def _whole(seed: int) -> Entry:
 def test_who_cannot_be_put_together_for_want_of_memory_runs_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    joined = service.batcher._joined
+    joined = service.batch._joined
 
     def short_of_memory(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         if sum(map(len, arrays)) > 2:
@@ -267,7 +275,7 @@ def test_who_cannot_be_put_together_for_want_of_memory_runs_alone(
             assert notes.batches[1].num_rows == 6
             await asyncio.wait_for(submit(batcher, image(9)), 10)
 
-    monkeypatch.setattr(service.batcher, "_joined", short_of_memory)
+    monkeypatch.setattr(service.batch, "_joined", short_of_memory)
     asyncio.run(run())
 
 
@@ -276,13 +284,13 @@ ACTIONS = st.lists(
 )
 
 
-@settings(max_examples=25)
-@given(ACTIONS, st.integers(1, 3))
+@settings(max_examples=40)
+@given(ACTIONS, st.integers(1, 3), st.integers(1, 8), st.sampled_from([0, 2, 8]))
 def test_whatever_the_others_do_every_caller_who_stays_is_answered_right(
-    actions: list[tuple[str, int]], runners: int
+    actions: list[tuple[str, int]], runners: int, max_rows: int, rows_on_loop: int
 ) -> None:
     async def run() -> None:
-        with batching(delay=0.0005, runners=runners) as (batcher, _, _):
+        with batching(0.0005, runners, max_rows, rows_on_loop) as (batcher, _, _):
             futures: list[asyncio.Future[Answer[list[Row]]]] = []
             for seed, (action, count) in enumerate(actions):
                 rows = np.concatenate([image(seed)] * count)
@@ -301,5 +309,7 @@ def test_whatever_the_others_do_every_caller_who_stays_is_answered_right(
                 for row in rows[action == "poison" :]:
                     assert isinstance(row, tuple)
                     np.testing.assert_array_equal(row[0], expected(image(seed))[0])
+            # On the loop, who left last is dropped in one of its next turns.
+            await asyncio.sleep(0.005)
 
     asyncio.run(run())

@@ -26,6 +26,14 @@ NPY = {"Content-Type": "application/x-npy", "Accept": "application/x-npy"}
 SIDES = [(32, 32), (33, 47), (1, 1), (8, 64), (31, 9)]
 
 
+@pytest.fixture(scope="module", params=["2", "1"], ids=["in threads", "on the loop"])
+def service(bundle: Path, request: pytest.FixtureRequest) -> Generator[ServiceProcess]:
+    """With one thread the event loop runs what is small."""
+    flags = ["--bundle", str(bundle), "--device", "cpu", "--threads", request.param]
+    with ServiceProcess(flags) as running:
+        yield running.wait_ready()
+
+
 @pytest.fixture(scope="module")
 def tokenizer(bundle: Path) -> Generator[LocalTokenizer]:
     opened = Bundle.open(bundle)
