@@ -2,12 +2,12 @@
 
 import asyncio
 
-from prometheus_client import Histogram
+from service.histogram import Series
 
 PERIOD_SECONDS = 0.25
 
 
-async def watch_lag(histogram: Histogram) -> None:
+async def watch_lag(histogram: Series) -> None:
     """Observe for ever how much later than asked the loop wakes this task."""
     loop = asyncio.get_running_loop()
     while True:

@@ -2,7 +2,7 @@
 
 import math
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 
@@ -10,7 +10,6 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     PlatformCollector,
     ProcessCollector,
     generate_latest,
@@ -19,6 +18,7 @@ from starlette.routing import compile_path
 
 from service.admission import Reserved
 from service.batch import BatchReport
+from service.histogram import Histograms, Series
 from service.token_cache import Origins, TokenCache
 
 STAGES = ("admit", "body", "decode", "queue", "model", "serialize")
@@ -46,7 +46,7 @@ class Metrics:
         self._routes = [(path, compile_path(path)[0]) for path in paths]
         # To look a series up by its labels takes longer than to count it.
         self._request_series: dict[tuple[str, int], Counter] = {}
-        self._stage_series: dict[str, list[tuple[str, Histogram]]] = {}
+        self._stage_series: dict[str, list[tuple[str, Series]]] = {}
         self._add_requests()
         self._add_work()
         self._add_process(version)
@@ -69,13 +69,13 @@ class Metrics:
             ["route", "status"],
             registry=self.registry,
         )
-        self.stage_seconds = Histogram(
+        self.stage_seconds = Histograms(
             "vqtok_stage_seconds",
             "Time that an answered request spent in each stage.",
-            ["stage", "route"],
-            buckets=_SECONDS,
-            registry=self.registry,
+            labels=("stage", "route"),
+            bounds=_SECONDS,
         )
+        self.registry.register(self.stage_seconds)
         for reason in REFUSALS:
             self.refused.labels(reason)
 
@@ -89,17 +89,11 @@ class Metrics:
         self.queue_items = Gauge(
             "vqtok_queue_items", "Items that wait for a runner.", registry=self.registry
         )
-        self.queue_seconds = Histogram(
-            "vqtok_queue_seconds",
-            "Time that entries of the queue waited for a runner.",
-            buckets=_SECONDS,
-            registry=self.registry,
+        self.queue_seconds = self._histogram(
+            "vqtok_queue_seconds", "Time that entries of the queue waited for a runner.", _SECONDS
         )
-        self.batch_size = Histogram(
-            "vqtok_batch_size",
-            "Items that the model ran on at once.",
-            buckets=_BATCH_SIZES,
-            registry=self.registry,
+        self.batch_size = self._histogram(
+            "vqtok_batch_size", "Items that the model ran on at once.", _BATCH_SIZES
         )
         self.abandoned = Counter(
             "vqtok_abandoned",
@@ -121,11 +115,8 @@ class Metrics:
             self.abandoned.labels(reason)
 
     def _add_process(self, version: str) -> None:
-        self.loop_lag = Histogram(
-            "vqtok_event_loop_lag_seconds",
-            "How late the event loop runs what is due.",
-            buckets=_SECONDS,
-            registry=self.registry,
+        self.loop_lag = self._histogram(
+            "vqtok_event_loop_lag_seconds", "How late the event loop runs what is due.", _SECONDS
         )
         self.ready = Gauge(
             "vqtok_ready", "1 while requests are taken, else 0.", registry=self.registry
@@ -137,6 +128,11 @@ class Metrics:
             registry=self.registry,
         )
         self.build_info.labels(version, platform.python_version()).set(1)
+
+    def _histogram(self, name: str, meaning: str, bounds: Sequence[float]) -> Series:
+        histograms = Histograms(name, meaning, bounds=bounds)
+        self.registry.register(histograms)
+        return histograms.series()
 
     def watch_admission(self, reserved: Callable[[], Reserved]) -> None:
         """Read what is reserved from `reserved` at each scrape."""
@@ -176,7 +172,7 @@ class Metrics:
         """Note the time that an answered request spent in each stage."""
         series = self._stage_series.get(route)
         if series is None:
-            series = [(stage, self.stage_seconds.labels(stage, route)) for stage in STAGES]
+            series = [(stage, self.stage_seconds.series(stage, route)) for stage in STAGES]
             self._stage_series[route] = series
         for stage, histogram in series:
             histogram.observe(seconds.get(stage, 0.0))
