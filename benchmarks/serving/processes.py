@@ -1,5 +1,6 @@
 """Servers as processes on cores of their own, and what they use by the system's accounts."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -32,6 +33,7 @@ class Server:
         ready: str,
         cores: Sequence[int],
         environment: Mapping[str, str] | None = None,
+        folder: Path = ROOT,
     ) -> None:
         self.name = name
         self.url = f"http://127.0.0.1:{port}"
@@ -39,7 +41,7 @@ class Server:
         pinned = ["taskset", "-c", ",".join(map(str, cores)), *command]
         self._popen = subprocess.Popen(
             pinned,
-            cwd=ROOT,
+            cwd=folder,
             env={**os.environ, **(environment or {})},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -58,6 +60,14 @@ class Server:
             except httpx.TransportError:
                 pass
             time.sleep(0.1)
+
+    def pause(self) -> None:
+        """Stop everything of it, until `resume`."""
+        os.killpg(self._popen.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        os.killpg(self._popen.pid, signal.SIGCONT)
 
     def processor_seconds(self) -> float:
         """User and system time of all its processes so far."""
@@ -91,6 +101,10 @@ class Server:
         except subprocess.TimeoutExpired:
             os.killpg(self._popen.pid, signal.SIGKILL)
             self._popen.wait()
+        # Workers may outlive the process that started them.
+        for pid in self._pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def require_programs(*names: str) -> None:

@@ -3,7 +3,8 @@
 import re
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SCRIPT = """\
@@ -13,6 +14,7 @@ file:close()
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "{content_type}"
 wrk.headers["Accept"] = "{accept}"
+{headers}
 done = function(summary, latency, requests)
   io.write(string.format("RESULT %d %d %d %d %d %d %d\\n", summary.requests, summary.duration,
     summary.errors.status, summary.errors.connect + summary.errors.read + summary.errors.write
@@ -23,13 +25,14 @@ end
 
 @dataclass(frozen=True)
 class Body:
-    """What is posted, to `path`."""
+    """What is posted, to `path`, with `headers` beside the two types."""
 
     path: str
     content_type: str
     accept: str
     data: bytes
     num_images: int = 1
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,12 @@ def burst(url: str, body: Body, *, connections: int, seconds: float, core: int) 
         data, script = Path(folder, "body"), Path(folder, "post.lua")
         data.write_bytes(body.data)
         script.write_text(
-            SCRIPT.format(body=data, content_type=body.content_type, accept=body.accept)
+            SCRIPT.format(
+                body=data,
+                content_type=body.content_type,
+                accept=body.accept,
+                headers="\n".join(f'wrk.headers["{k}"] = "{v}"' for k, v in body.headers.items()),
+            )
         )
         load = ["-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s"]
         done = subprocess.run(

@@ -1,0 +1,203 @@
+"""vqtok beside other servers of the same encoder: processor time, rate, latency and memory.
+
+    python -m benchmarks.serving.against_peers --output report.json
+
+Makes an environment for each peer first. Every server has one core and the load another; all get
+the same JPEG of the model's native size, each in the fastest form that it takes. First the load
+generator is shown to be fast enough, then each server is tuned over settings of its documentation,
+and then all are measured in turn, round after round, while the others are stopped.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+from rich.progress import track
+
+from benchmarks.serving.added_cost import LOAD_CORE, SERVER_CORE, free_port
+from benchmarks.serving.contenders import CONTENDERS, Contender, Settings, interpreter
+from benchmarks.serving.processes import ROOT, Server, require_programs
+from benchmarks.serving.wrk import Body, Burst, burst
+
+MANY, LONE = 16, 1
+TUNING_SECONDS = 3.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, and write the report as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bundle", type=Path, default=Path("bundles/cifar10-gmvq"))
+    parser.add_argument("--environments", type=Path, default=Path(".venv/peers"))
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME")
+    parser.add_argument("--output", type=Path, required=True)
+    chosen = parser.parse_args(arguments)
+    require_programs("wrk", "taskset")
+    contenders = [each for each in CONTENDERS if not chosen.only or each.name in chosen.only]
+    for each in contenders:
+        prepare(each, chosen.environments)
+    report = compare(contenders, chosen)
+    chosen.output.write_text(json.dumps(report, indent=1) + "\n")
+    for line in lines(report):
+        sys.stdout.write(f"{line}\n")
+    return 0
+
+
+def prepare(contender: Contender, environments: Path) -> None:
+    """Make the environment of a peer, if it is not there."""
+    folder = environments / contender.name
+    is_made = folder / "made"
+    if contender.python is None or is_made.exists():
+        return
+    subprocess.run([contender.python, "-m", "venv", "--clear", str(folder)], check=True)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "-r"]
+    subprocess.run([*pip, str(contender.requirements)], check=True)
+    is_made.touch()
+
+
+def compare(contenders: Sequence[Contender], chosen: argparse.Namespace) -> dict[str, Any]:
+    """Tune each server, then measure all of them in turn."""
+    jpeg = picture()
+    tuned = {each.name: tune(each, jpeg, chosen) for each in contenders}
+    seen: dict[str, list[Mapping[str, float]]] = {each.name: [] for each in contenders}
+    with ExitStack() as stack:
+        servers: dict[str, Server] = {}
+        for each in contenders:
+            settings = tuned[each.name]["settings"]
+            servers[each.name] = stack.enter_context(running(each, settings, chosen))
+        generator = generator_rate(chosen)
+        for server in servers.values():
+            server.pause()
+        for number in track(range(chosen.rounds), "measuring"):
+            # Who comes first changes from round to round.
+            for index in range(len(contenders)):
+                each = contenders[(number + index) % len(contenders)]
+                server = servers[each.name]
+                server.resume()
+                seen[each.name].append(measured(server, each.body(jpeg), chosen.seconds))
+                server.pause()
+        for server in servers.values():
+            server.resume()
+    return {
+        "hardware": platform.processor() or platform.machine(),
+        "rounds": chosen.rounds,
+        "seconds": chosen.seconds,
+        "jpeg_bytes": len(jpeg),
+        "generator_requests_per_second": generator,
+        "tuned": tuned,
+        "seen": seen,
+    }
+
+
+def tune(contender: Contender, jpeg: bytes, chosen: argparse.Namespace) -> dict[str, Any]:
+    """Images a second under each of its settings, and those with the most, of those that answer
+    every request.
+    """
+    tried: list[dict[str, Any]] = []
+    for settings in track(contender.candidates, f"tuning {contender.name}"):
+        with running(contender, settings, chosen) as server:
+            body = contender.body(jpeg)
+            burst(server.url, body, connections=MANY, seconds=1, core=LOAD_CORE)
+            found = burst(
+                server.url, body, connections=MANY, seconds=TUNING_SECONDS, core=LOAD_CORE
+            )
+        tried.append(
+            {
+                "settings": dict(settings),
+                "rate": found.requests / found.seconds,
+                "unanswered": found.refused + found.broken,
+            }
+        )
+    best = max(tried, key=lambda each: (not each["unanswered"], each["rate"]))
+    return {"settings": best["settings"], "tried": tried}
+
+
+@contextmanager
+def running(
+    contender: Contender, settings: Settings, chosen: argparse.Namespace
+) -> Generator[Server]:
+    """A server with these settings, ready for requests."""
+    port = free_port()
+    python = interpreter(contender, chosen.environments.absolute())
+    start = contender.start(python, chosen.bundle.absolute(), port, settings)
+    with Server(
+        contender.name,
+        start.command,
+        port,
+        ready=contender.ready,
+        cores=[SERVER_CORE],
+        environment={**start.environment, "PYTHONPATH": str(ROOT)},
+        folder=start.folder,
+    ) as server:
+        yield server.wait_ready()
+
+
+def picture() -> bytes:
+    """A JPEG of the native size, of smooth noise."""
+    coarse = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    pixels = np.ascontiguousarray(coarse.repeat(4, axis=0).repeat(4, axis=1))
+    return simplejpeg.encode_jpeg(pixels, quality=90, colorspace="RGB")
+
+
+def generator_rate(chosen: argparse.Namespace) -> float:
+    """Requests a second of the load generator against a route that does nothing."""
+    (plain,) = (each for each in CONTENDERS if each.name == "plain FastAPI")
+    with running(plain, {}, chosen) as server:
+        nothing = Body("/noop", "image/jpeg", "application/json", picture())
+        found = burst(server.url, nothing, connections=MANY, seconds=3, core=LOAD_CORE)
+    return found.requests / found.seconds
+
+
+def measured(server: Server, body: Body, seconds: float) -> Mapping[str, float]:
+    """What one round shows of a server: under load, with one caller, and its memory."""
+    # It has been stopped, and wakes up.
+    burst(server.url, body, connections=LONE, seconds=1, core=LOAD_CORE)
+    before = server.processor_seconds()
+    many = _whole(burst(server.url, body, connections=MANY, seconds=seconds, core=LOAD_CORE))
+    time.sleep(0.2)
+    used = server.processor_seconds() - before
+    lone = _whole(burst(server.url, body, connections=LONE, seconds=seconds, core=LOAD_CORE))
+    return {
+        "rate": many.requests / many.seconds,
+        "processor_seconds": used / many.requests,
+        "p50": many.p50,
+        "p99": many.p99,
+        "lone_p50": lone.p50,
+        "lone_p99": lone.p99,
+        "memory_bytes": float(server.memory()),
+    }
+
+
+def _whole(seen: Burst) -> Burst:
+    if seen.broken or seen.refused or not seen.requests:
+        raise RuntimeError(f"not every request was answered: {seen}")
+    return seen
+
+
+def lines(report: Mapping[str, Any]) -> list[str]:
+    """Medians over the rounds, a line each."""
+    found = [f"load generator: {report['generator_requests_per_second']:.0f} requests/s"]
+    for name, rounds in report["seen"].items():
+        middle = {key: float(np.median([each[key] for each in rounds])) for key in rounds[0]}
+        found.append(
+            f"{name}: {middle['rate']:.0f} images/s, "
+            f"{1e6 * middle['processor_seconds']:.0f} µs of the processor, "
+            f"p99 {1e3 * middle['p99']:.1f} ms; alone p50 {1e3 * middle['lone_p50']:.2f} ms, "
+            f"p99 {1e3 * middle['lone_p99']:.2f} ms; "
+            f"{middle['memory_bytes'] / 2**20:.0f} MiB; {report['tuned'][name]['settings']}"
+        )
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
