@@ -75,8 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(bundle: Path, rounds: int, seconds: float) -> dict[str, Any]:
     """Processor seconds an image of each thing that is compared, a list over the rounds."""
-    images = np.random.default_rng(0).integers(0, 256, (BATCH, 8, 8, 3)).astype(np.uint8)
-    images = images.repeat(4, axis=1).repeat(4, axis=2)
+    images = _images()
     one = Body("/v1/encode", PNG, JSON, write_image(images[0]))
     many = Body("/v1/encode", NPY, NPY, write_array(images), BATCH)
     with ExitStack() as stack:
@@ -157,6 +156,17 @@ def _saved(images: np.ndarray) -> Generator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder, "images.npy"), images)
         yield Path(folder, "images.npy")
+
+
+def model_seconds(bundle: Path, size: int = 8) -> float:
+    """Processor seconds an image of onnxruntime alone, so many at a time."""
+    with _saved(_images()) as pictures:
+        return _raw(bundle, pictures, size)
+
+
+def _images() -> np.ndarray:
+    coarse = np.random.default_rng(0).integers(0, 256, (BATCH, 8, 8, 3)).astype(np.uint8)
+    return coarse.repeat(4, axis=1).repeat(4, axis=2)
 
 
 def _raw(bundle: Path, pictures: Path, size: int) -> float:

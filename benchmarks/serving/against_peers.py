@@ -1,6 +1,7 @@
 """vqtok beside other servers of the same encoder: processor time, rate, latency and memory.
 
-    python -m benchmarks.serving.against_peers --output report.json
+    python -m benchmarks.serving.against_peers --output docs/results/serving.json
+    python -m benchmarks.serving.page docs/results/serving.json
 
 Makes an environment for each peer first. Every server has one core and the load another; all get
 the same JPEG of the model's native size, each in the fastest form that it takes. First the load
@@ -9,8 +10,9 @@ and then all are measured in turn, round after round, while the others are stopp
 """
 
 import argparse
+import asyncio
 import json
-import platform
+import os
 import subprocess
 import sys
 import time
@@ -23,12 +25,17 @@ import numpy as np
 import simplejpeg
 from rich.progress import track
 
-from benchmarks.serving.added_cost import LOAD_CORE, SERVER_CORE, free_port
+from benchmarks.serving.added_cost import LOAD_CORE, SERVER_CORE, free_port, model_seconds
 from benchmarks.serving.contenders import CONTENDERS, Contender, Settings, interpreter
-from benchmarks.serving.processes import ROOT, Server, require_programs
+from benchmarks.serving.processes import ROOT, Server, processor_name, require_programs
 from benchmarks.serving.wrk import Body, Burst, burst
+from vqtok.bench.connections import Connections, Request
+from vqtok.bench.loops import open_loop
+from vqtok.bench.summary import quantile
 
 MANY, LONE = 16, 1
+OFFERED_SHARE = 0.5
+"""Of what the slowest server manages at most: what all of them can bear without a queue."""
 TUNING_SECONDS = 3.0
 
 
@@ -43,13 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True)
     chosen = parser.parse_args(arguments)
     require_programs("wrk", "taskset")
+    os.sched_setaffinity(0, {LOAD_CORE})
     contenders = [each for each in CONTENDERS if not chosen.only or each.name in chosen.only]
     for each in contenders:
         prepare(each, chosen.environments)
     report = compare(contenders, chosen)
     chosen.output.write_text(json.dumps(report, indent=1) + "\n")
-    for line in lines(report):
-        sys.stdout.write(f"{line}\n")
     return 0
 
 
@@ -69,7 +75,10 @@ def compare(contenders: Sequence[Contender], chosen: argparse.Namespace) -> dict
     """Tune each server, then measure all of them in turn."""
     jpeg = picture()
     tuned = {each.name: tune(each, jpeg, chosen) for each in contenders}
+    slowest = min(max(t["rate"] for t in each["tried"]) for each in tuned.values())
+    offered = OFFERED_SHARE * slowest
     seen: dict[str, list[Mapping[str, float]]] = {each.name: [] for each in contenders}
+    raw: list[float] = []
     with ExitStack() as stack:
         servers: dict[str, Server] = {}
         for each in contenders:
@@ -79,21 +88,24 @@ def compare(contenders: Sequence[Contender], chosen: argparse.Namespace) -> dict
         for server in servers.values():
             server.pause()
         for number in track(range(chosen.rounds), "measuring"):
+            raw.append(model_seconds(chosen.bundle))
             # Who comes first changes from round to round.
             for index in range(len(contenders)):
                 each = contenders[(number + index) % len(contenders)]
                 server = servers[each.name]
                 server.resume()
-                seen[each.name].append(measured(server, each.body(jpeg), chosen.seconds))
+                seen[each.name].append(measured(server, each.body(jpeg), chosen.seconds, offered))
                 server.pause()
         for server in servers.values():
             server.resume()
     return {
-        "hardware": platform.processor() or platform.machine(),
+        "hardware": processor_name(),
         "rounds": chosen.rounds,
         "seconds": chosen.seconds,
         "jpeg_bytes": len(jpeg),
         "generator_requests_per_second": generator,
+        "offered_per_second": offered,
+        "model_seconds": raw,
         "tuned": tuned,
         "seen": seen,
     }
@@ -158,8 +170,10 @@ def generator_rate(chosen: argparse.Namespace) -> float:
     return found.requests / found.seconds
 
 
-def measured(server: Server, body: Body, seconds: float) -> Mapping[str, float]:
-    """What one round shows of a server: under load, with one caller, and its memory."""
+def measured(server: Server, body: Body, seconds: float, offered: float) -> Mapping[str, float]:
+    """What one round shows of a server: with many callers, with one, with `offered` requests a
+    second that wait for nobody, and its memory.
+    """
     # It has been stopped, and wakes up.
     burst(server.url, body, connections=LONE, seconds=1, core=LOAD_CORE)
     before = server.processor_seconds()
@@ -167,6 +181,7 @@ def measured(server: Server, body: Body, seconds: float) -> Mapping[str, float]:
     time.sleep(0.2)
     used = server.processor_seconds() - before
     lone = _whole(burst(server.url, body, connections=LONE, seconds=seconds, core=LOAD_CORE))
+    waits = asyncio.run(_offer(server.url, body, offered, seconds))
     return {
         "rate": many.requests / many.seconds,
         "processor_seconds": used / many.requests,
@@ -174,29 +189,35 @@ def measured(server: Server, body: Body, seconds: float) -> Mapping[str, float]:
         "p99": many.p99,
         "lone_p50": lone.p50,
         "lone_p99": lone.p99,
+        "offered_p50": _required(waits, 0.5),
+        "offered_p99": _required(waits, 0.99),
         "memory_bytes": float(server.memory()),
     }
+
+
+async def _offer(url: str, body: Body, rate: float, seconds: float) -> list[float]:
+    """Latencies of Poisson arrivals, in order of length."""
+    connections = Connections(url, {}, seconds=30.0)
+    headers = {"Content-Type": body.content_type, "Accept": body.accept, **body.headers}
+    request = Request(body.path, headers, body.data, body.num_images)
+    shots = await open_loop(connections.send, [request], rate, seconds, seed=0)
+    await connections.close()
+    failed = [shot for shot in shots if shot.status != 200]
+    if failed:
+        raise RuntimeError(f"not every request was answered: {failed[0]}")
+    return sorted(shot.latency for shot in shots)
+
+
+def _required(ordered: Sequence[float], share: float) -> float:
+    found = quantile(ordered, share)
+    assert found is not None
+    return found
 
 
 def _whole(seen: Burst) -> Burst:
     if seen.broken or seen.refused or not seen.requests:
         raise RuntimeError(f"not every request was answered: {seen}")
     return seen
-
-
-def lines(report: Mapping[str, Any]) -> list[str]:
-    """Medians over the rounds, a line each."""
-    found = [f"load generator: {report['generator_requests_per_second']:.0f} requests/s"]
-    for name, rounds in report["seen"].items():
-        middle = {key: float(np.median([each[key] for each in rounds])) for key in rounds[0]}
-        found.append(
-            f"{name}: {middle['rate']:.0f} images/s, "
-            f"{1e6 * middle['processor_seconds']:.0f} µs of the processor, "
-            f"p99 {1e3 * middle['p99']:.1f} ms; alone p50 {1e3 * middle['lone_p50']:.2f} ms, "
-            f"p99 {1e3 * middle['lone_p99']:.2f} ms; "
-            f"{middle['memory_bytes'] / 2**20:.0f} MiB; {report['tuned'][name]['settings']}"
-        )
-    return found
 
 
 if __name__ == "__main__":
