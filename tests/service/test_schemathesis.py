@@ -1,0 +1,139 @@
+"""What schemathesis makes of the OpenAPI document: right and wrong calls of every route, with
+bodies of the binary types from strategies of our own, against the running service.
+"""
+
+import sys
+from base64 import b64encode
+from collections import Counter
+from collections.abc import MutableMapping, Sequence
+
+import numpy as np
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from service.openapi import openapi_document
+from service.routes import WORKING_CALLS
+from tests.service.process import ServiceProcess
+from vqtok.images import write_image
+from vqtok.wire.npy_format import write_array
+
+UNCHECKED: Sequence[HealthCheck] = list(HealthCheck)  # type: ignore[arg-type]
+NAMES_OF_THINGS = {"model", "codebook_id", "tokenizer_id", "Vqtok-Codebook-Id", "Vqtok-Timeout-Ms"}
+SIDES = st.integers(1, 40)
+
+
+def no_500(
+    context: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case
+) -> None:
+    """A call may come too late (504) by its own header, but none may find a defect."""
+    assert response.status_code != 500
+
+
+CHECKS = [
+    no_500,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    unsupported_method,
+]
+
+
+def _mutated(data: bytes) -> st.SearchStrategy[bytes]:
+    """The same bytes, cut short, or with one of them changed."""
+    cut = st.integers(0, len(data)).map(lambda end: data[:end])
+    changed = st.tuples(st.integers(0, len(data) - 1), st.integers(0, 255)).map(
+        lambda change: data[: change[0]] + bytes([change[1]]) + data[change[0] + 1 :]
+    )
+    return st.one_of(st.just(data), cut, changed)
+
+
+PICTURES = st.builds(
+    lambda height, width, name: write_image(np.full((height, width, 3), 99, np.uint8), name),
+    SIDES,
+    SIDES,
+    st.sampled_from(["png", "jpeg", "webp"]),
+).flatmap(_mutated)
+SHAPES = st.one_of(
+    st.tuples(st.integers(0, 3), SIDES, SIDES, st.just(3)),
+    arrays.array_shapes(max_dims=5, max_side=9),
+)
+ARRAYS = st.builds(
+    lambda shape, dtype, value: write_array(np.full(shape, value, dtype)),
+    SHAPES,
+    st.sampled_from(["u1", "<u2", "<i4", "<i8", "<f4", "?"]),
+    st.integers(0, 120),
+).flatmap(_mutated)
+
+
+@pytest.fixture(scope="module")
+def seen() -> Counter[tuple[str, str, int]]:
+    """How often each route answered a body of each type with each status."""
+    return Counter()
+
+
+def _schema(mode: schemathesis.GenerationMode) -> schemathesis.BaseSchema:
+    made = schemathesis.openapi.from_dict(openapi_document("test"))
+    made.config.generation.update(modes=[mode])
+    return made
+
+
+schemathesis.openapi.media_type("application/x-npy", ARRAYS)
+schemathesis.openapi.media_type("image/*", PICTURES)
+schemathesis.openapi.format("binary", PICTURES)
+schemathesis.openapi.format("byte", PICTURES.map(lambda data: b64encode(data).decode()))
+right = _schema(schemathesis.GenerationMode.POSITIVE)
+wrong = _schema(schemathesis.GenerationMode.NEGATIVE).include(method="POST")
+drawn = settings(max_examples=120, derandomize=True, deadline=None, suppress_health_check=UNCHECKED)
+
+
+@right.parametrize()
+@drawn
+def test_calls_that_fit_the_document_are_answered_as_it_says(
+    case: schemathesis.Case, service: ServiceProcess, seen: Counter[tuple[str, str, int]]
+) -> None:
+    _reach_further(case)
+    response = case.call(base_url=service.url)
+    seen[case.path, case.media_type or "", response.status_code] += 1
+    case.validate_response(response, checks=CHECKS)
+
+
+@wrong.parametrize()
+@drawn
+def test_calls_that_do_not_fit_it_are_refused_as_it_says(
+    case: schemathesis.Case, service: ServiceProcess
+) -> None:
+    case.validate_response(case.call(base_url=service.url), checks=CHECKS)
+
+
+def _reach_further(case: schemathesis.Case) -> None:
+    """Leave out what a made-up value of ends nearly every call before anything is looked at."""
+    for sent in (case.query, case.headers, case.body):
+        if isinstance(sent, MutableMapping):
+            for name in NAMES_OF_THINGS & {*sent}:
+                del sent[name]
+
+
+def test_every_type_of_body_was_sent_and_most_were_read(
+    seen: Counter[tuple[str, str, int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    unread = Counter[bool]()
+    for path in WORKING_CALLS:
+        for media_type in right.raw_schema["paths"][path]["post"]["requestBody"]["content"]:
+            sent = {key[2]: n for key, n in seen.items() if key[:2] == (path, media_type)}
+            with capsys.disabled():
+                sys.stdout.write(f"\n{path} {media_type}: {dict(sorted(sent.items()))}")
+            assert sum(sent.values()) >= 5
+            for status, number in sent.items():
+                unread[status in (400, 415)] += number
+    assert unread[True] < unread[False]
