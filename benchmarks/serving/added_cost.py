@@ -75,12 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(bundle: Path, rounds: int, seconds: float) -> dict[str, Any]:
     """Processor seconds an image of each thing that is compared, a list over the rounds."""
-    images = _images()
+    images = made_images()
     one = Body("/v1/encode", PNG, JSON, write_image(images[0]))
     many = Body("/v1/encode", NPY, NPY, write_array(images), BATCH)
     with ExitStack() as stack:
         service = stack.enter_context(_service(bundle)).wait_ready()
-        plain = stack.enter_context(_plain(bundle)).wait_ready()
+        plain = stack.enter_context(plain_server(bundle)).wait_ready()
         pictures = stack.enter_context(_saved(images))
         things: dict[str, Callable[[], float]] = {
             "raw, 1 at a time": lambda: _raw(bundle, pictures, 1),
@@ -138,7 +138,8 @@ def _service(bundle: Path) -> Server:
     )
 
 
-def _plain(bundle: Path) -> Server:
+def plain_server(bundle: Path) -> Server:
+    """What a user would write in an afternoon, on the server's core."""
     port = free_port()
     app = "benchmarks.serving.plain.app:app"
     return Server(
@@ -160,11 +161,12 @@ def _saved(images: np.ndarray) -> Generator[Path]:
 
 def model_seconds(bundle: Path, size: int = 8) -> float:
     """Processor seconds an image of onnxruntime alone, so many at a time."""
-    with _saved(_images()) as pictures:
+    with _saved(made_images()) as pictures:
         return _raw(bundle, pictures, size)
 
 
-def _images() -> np.ndarray:
+def made_images() -> np.ndarray:
+    """64 images of the native size, of coarse noise: uint8 (64, 32, 32, 3)."""
     coarse = np.random.default_rng(0).integers(0, 256, (BATCH, 8, 8, 3)).astype(np.uint8)
     return coarse.repeat(4, axis=1).repeat(4, axis=2)
 
