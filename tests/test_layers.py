@@ -43,8 +43,8 @@ def test_each_package_is_the_one_of_this_checkout(package: str) -> None:
     assert Path(importlib.import_module(package).__file__ or "").is_relative_to(ROOT)
 
 
-def test_one_file_imports_onnxruntime() -> None:
-    assert _files_that_import("onnxruntime") == {"vqtok/runtime/onnx.py"}
+def test_one_file_runs_onnxruntime_and_another_uses_its_quantizer() -> None:
+    assert _files_that_import("onnxruntime") == {"vqtok/runtime/onnx.py", "training/int8.py"}
 
 
 def test_torch_stays_in_models_and_training() -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from training.results import read_result
 from training.runs import load_run
 from training.settings import RunSettings
 from vqtok.bundle import Bundle, Reference, codebook_npy, golden_check, write_bundle
-from vqtok.identity import codebook_id, tokenizer_id
+from vqtok.identity import ContentId, codebook_id, tokenizer_id
 from vqtok.images import preprocess, read_image
 from vqtok.manifest import ImageSpec, Manifest
 from vqtok.runtime.engine import Engine
@@ -72,7 +72,7 @@ def export_run(run: Path, options: ExportOptions) -> Manifest:
     files = _graph_files(model, draft, run)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / draft.name
-        write_bundle(place, draft, files | {"reference.npz": _blank(draft).to_npz()})
+        write_bundle(place, draft, files | {"reference.npz": blank_reference(draft).to_npz()})
         engine = open_engine(Bundle.open(place), "cpu")
         manifest, extra = _measured(draft, model, engine, splits, options)
         manifest = dataclasses.replace(manifest, memory=bytes_per_pixel(place))
@@ -91,8 +91,6 @@ def _draft(
     quantizer, network = model.quantizer, model.settings.network
     grid = tuple(side // network.factor for side in size)
     table = quantizer.code_table().detach().float().numpy()
-    encoder = _arrays(model.encoder)
-    rule = {"method": model.settings.method, **quantizer.rule()}
     return Manifest(
         name=settings.name,
         version=version,
@@ -107,8 +105,18 @@ def _draft(
         encoder_halo=model.encoder.halo,
         decoder_halo=model.decoder.halo,
         codebook_id=codebook_id(_arrays(model.decoder), table, quantizer.depth),
-        tokenizer_id=tokenizer_id({**encoder, "code_table": table}, rule, "float32"),
+        tokenizer_id=tokenizer_id_of(model, "float32"),
     )
+
+
+def tokenizer_id_of(
+    model: Autoencoder, precision: str, constants: Mapping[str, NDArray[Any]] | None = None
+) -> ContentId:
+    """The id of the model's tokens in a precision, which may have `constants` of its own."""
+    table = model.quantizer.code_table().detach().float().numpy()
+    rule = {"method": model.settings.method, **model.quantizer.rule()}
+    tensors = {**_arrays(model.encoder), "code_table": table, **(constants or {})}
+    return tokenizer_id(tensors, rule, precision)
 
 
 def _arrays(module: torch.nn.Module) -> dict[str, NDArray[Any]]:
@@ -127,7 +135,7 @@ def _graph_files(model: Autoencoder, draft: Manifest, run: Path) -> dict[str, by
     }
 
 
-def _blank(draft: Manifest) -> Reference:
+def blank_reference(draft: Manifest) -> Reference:
     """A reference of zeros, for the draft that the figures are measured on."""
     codes, image = draft.codebook_size, (*draft.image.native_size, 3)
     usage = (draft.depth, codes) if draft.depth > 1 else (codes,)
@@ -154,7 +162,7 @@ def _measured(
     shown = splits.test if len(splits.test) else last
     if len(splits.test):
         metrics["test"] = _test_figures(draft, model, engine, splits.test)
-    files["reconstructions.png"] = _reconstructions(engine, shown)
+    files["reconstructions.png"] = reconstructions(engine, shown)
     if options.photographs:
         metrics["photographs"], files["photographs.png"] = _photographs(draft, engine, options)
     return dataclasses.replace(draft, parity=parity.as_dict(), metrics=metrics), files
@@ -175,7 +183,8 @@ def _test_figures(
     return {**hard, **{name: soft[name] for name in SOFT_FIGURES}}
 
 
-def _reconstructions(engine: Engine, part: Part) -> bytes:
+def reconstructions(engine: Engine, part: Part) -> bytes:
+    """A PNG of the part's first images, each above its reconstruction."""
     images = np.stack([part[index] for index in range(min(SHOWN_IMAGES, len(part)))])
     decoded = engine.decode(engine.encode(images).tokens)
     return png(grid_of_pairs(images, decoded, columns=SHOWN_IMAGES // 2, scale=3))

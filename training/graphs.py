@@ -94,10 +94,10 @@ def _export(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"
         program.save(str(path), external_data=False)
-        return _without_traces(onnx.load(path))
+        return without_traces(onnx.load(path))
 
 
-def _without_traces(graph: onnx.ModelProto) -> bytes:
+def without_traces(graph: onnx.ModelProto) -> bytes:
     """The file without the stack traces and source paths that the exporter writes into it."""
     for node in graph.graph.node:
         node.ClearField("metadata_props")

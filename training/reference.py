@@ -28,11 +28,21 @@ def build_reference(
 
     Raises ExportRefused when no candidate is clear enough.
     """
+    position_counts = count_positions(engine, model.quantizer.codebook_size, training)
+    reference = reference_of(engine, position_counts, candidates)
+    noise = measure_parity(model, engine, reference.golden_image[None]).margin_noise
+    _hold_clear(float(reference.golden_margins.min()), noise)
+    return reference
+
+
+def reference_of(
+    engine: Engine, position_counts: NDArray[np.uint32], candidates: Part
+) -> Reference:
+    """With these counts of training tokens, the clearest of the candidates as the golden image, and
+    what the engine makes of it.
+    """
     golden_image = _clearest_image(engine, candidates)
     encoded = engine.encode(golden_image[None])
-    noise = measure_parity(model, engine, golden_image[None]).margin_noise
-    _hold_clear(float(encoded.margins.min()), noise)
-    position_counts = count_positions(engine, model.quantizer.codebook_size, training)
     usage = position_counts.sum(axis=(0, 1), dtype=np.int64)
     reference = Reference(
         usage=usage,
