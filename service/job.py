@@ -11,7 +11,8 @@ from starlette.requests import Request
 
 from service.call import Call, call_of
 from service.entry import Row
-from service.intake import Chunk, ImageOptions, Loaded, Plan, Size, is_ready, load_chunk, named
+from service.intake import Chunk, ImageOptions, Loaded, Plan, is_ready, load_chunk
+from service.limits import Size, named
 from service.model import Model
 from service.state import Service, service_of
 from service.token_cache import keys_of

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from service.intake import check_count, check_pixels, check_total, named
+from service.limits import check_count, check_pixels, check_total, named
 from vqtok.errors import (
     CodebookMismatch,
     InvalidParameter,

@@ -13,8 +13,9 @@ from starlette.responses import Response
 from service.body import BITSTREAM, media_type_of
 from service.call import call_of
 from service.entry import Row
-from service.intake import BODY_TYPES, ImageOptions, Loaded, Size
+from service.intake import BODY_TYPES, ImageOptions, Loaded
 from service.job import Job
+from service.limits import Size
 from service.negotiation import choose
 from service.params import Query, header_text
 from service.routes.images import (

@@ -18,7 +18,6 @@ from service.intake import (
     ImageOptions,
     Plan,
     Sent,
-    Size,
     load_if_small,
     parse_images,
     plan_array,
@@ -26,6 +25,7 @@ from service.intake import (
     planned_array,
 )
 from service.job import Job
+from service.limits import Size
 from service.params import Query
 from service.settings import Settings
 from vqtok.errors import NotAcceptable

@@ -15,8 +15,8 @@ from starlette.responses import Response
 from service.body import media_type_of, read_body
 from service.call import call_of
 from service.decoding import decode_items
-from service.intake import check_count, check_total
 from service.job import Job
+from service.limits import check_count, check_total
 from service.model import Model
 from service.negotiation import choose
 from service.params import Query, header_text

@@ -10,7 +10,7 @@ import numpy as np
 from service.batcher import Batcher
 from service.entry import Entry
 from service.fair_queue import Turns
-from tests.service.test_batcher import batching, image, submit
+from tests.service.batching import batching, image, submit
 
 
 def test_a_batch_larger_than_the_loop_may_run_goes_to_a_thread() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from service.entry import Row
 from service.fair_queue import Turns
-from tests.service.test_batcher import batching, expected, image, poison, submit
+from tests.service.batching import batching, expected, image, poison, submit
 from vqtok.errors import DeadlineExceeded, ModelFailure
 
 LANES = pytest.mark.parametrize("rows_on_loop", [0, 2])

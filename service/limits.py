@@ -1,0 +1,49 @@
+"""Limits on what one request may ask for, and errors that say which of several images they mean."""
+
+from vqtok.errors import TooLarge, VqtokError
+from vqtok.images import ImageLimits
+
+Size = tuple[int, int]
+
+
+def check_count(count: int, limit: int) -> None:
+    """Raise TooLarge when a request has more than `limit` items."""
+    if count > limit:
+        raise TooLarge(
+            f"The request has {count} items; at most {limit} are taken (max_items). "
+            "Send several requests.",
+            limit=limit,
+            setting="max_items",
+        )
+
+
+def check_pixels(size: Size, limits: ImageLimits) -> None:
+    """Raise TooLarge when an image of (height, width) has more than `max_pixels`."""
+    if size[0] * size[1] > limits.max_pixels:
+        raise TooLarge(
+            f"The image has {size[0]} x {size[1]} = {size[0] * size[1]} pixels (height x width); "
+            f"at most {limits.max_pixels} are taken (max_pixels).",
+            limit=limits.max_pixels,
+            setting="max_pixels",
+        )
+
+
+def check_total(pixels: int, limits: ImageLimits) -> None:
+    """Raise TooLarge when a request has more than `max_request_pixels`."""
+    if pixels > limits.max_request_pixels:
+        raise TooLarge(
+            f"The images of this request have {pixels} pixels together; at most "
+            f"{limits.max_request_pixels} are taken (max_request_pixels). Send several requests.",
+            limit=limits.max_request_pixels,
+            setting="max_request_pixels",
+        )
+
+
+def named(error: VqtokError, index: int, count: int) -> VqtokError:
+    """The same error saying which of several images it is about."""
+    if count == 1:
+        return error
+    detail = f"Image {index}: {error.detail}"
+    if isinstance(error, TooLarge):
+        return TooLarge(detail, limit=error.limit, setting=error.setting)
+    return type(error)(detail)
