@@ -10,9 +10,10 @@ from collections.abc import MutableMapping, Sequence
 import numpy as np
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_headers_conformance,
@@ -82,38 +83,47 @@ def seen() -> Counter[tuple[str, str, int]]:
     return Counter()
 
 
-def _schema(mode: schemathesis.GenerationMode) -> schemathesis.BaseSchema:
-    made = schemathesis.openapi.from_dict(openapi_document("test"))
-    made.config.generation.update(modes=[mode])
-    return made
-
-
 schemathesis.openapi.media_type("application/x-npy", ARRAYS)
 schemathesis.openapi.media_type("image/*", PICTURES)
 schemathesis.openapi.format("binary", PICTURES)
 schemathesis.openapi.format("byte", PICTURES.map(lambda data: b64encode(data).decode()))
-right = _schema(schemathesis.GenerationMode.POSITIVE)
-wrong = _schema(schemathesis.GenerationMode.NEGATIVE).include(method="POST")
-drawn = settings(max_examples=120, derandomize=True, deadline=None, suppress_health_check=UNCHECKED)
+schema = schemathesis.openapi.from_dict(openapi_document("test"))
+OPERATIONS = [each.ok() for each in schema.get_all_operations() if isinstance(each, Ok)]
+drawn = settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=UNCHECKED)
 
 
-@right.parametrize()
-@drawn
+def _operations(method: str | None = None) -> pytest.MarkDecorator:
+    some = [each for each in OPERATIONS if method in (None, each.method.upper())]
+    return pytest.mark.parametrize("operation", some, ids=[each.label for each in some])
+
+
+@_operations()
 def test_calls_that_fit_the_document_are_answered_as_it_says(
-    case: schemathesis.Case, service: ServiceProcess, seen: Counter[tuple[str, str, int]]
+    operation: schemathesis.APIOperation,
+    service: ServiceProcess,
+    seen: Counter[tuple[str, str, int]],
 ) -> None:
-    _reach_further(case)
-    response = case.call(base_url=service.url)
-    seen[case.path, case.media_type or "", response.status_code] += 1
-    case.validate_response(response, checks=CHECKS)
+    @drawn
+    @given(operation.as_strategy(generation_mode=schemathesis.GenerationMode.POSITIVE))
+    def call(case: schemathesis.Case) -> None:
+        _reach_further(case)
+        response = case.call(base_url=service.url)
+        seen[case.path, case.media_type or "", response.status_code] += 1
+        case.validate_response(response, checks=CHECKS)
+
+    call()
 
 
-@wrong.parametrize()
-@drawn
+@_operations("POST")
 def test_calls_that_do_not_fit_it_are_refused_as_it_says(
-    case: schemathesis.Case, service: ServiceProcess
+    operation: schemathesis.APIOperation, service: ServiceProcess
 ) -> None:
-    case.validate_response(case.call(base_url=service.url), checks=CHECKS)
+    @drawn
+    @given(operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE))
+    def call(case: schemathesis.Case) -> None:
+        case.validate_response(case.call(base_url=service.url), checks=CHECKS)
+
+    call()
 
 
 def _reach_further(case: schemathesis.Case) -> None:
@@ -129,7 +139,7 @@ def test_every_type_of_body_was_sent_and_most_were_read(
 ) -> None:
     unread = Counter[bool]()
     for path in WORKING_CALLS:
-        for media_type in right.raw_schema["paths"][path]["post"]["requestBody"]["content"]:
+        for media_type in schema.raw_schema["paths"][path]["post"]["requestBody"]["content"]:
             sent = {key[2]: n for key, n in seen.items() if key[:2] == (path, media_type)}
             with capsys.disabled():
                 sys.stdout.write(f"\n{path} {media_type}: {dict(sorted(sent.items()))}")
