@@ -26,15 +26,29 @@ class CallerLeft(Exception):
 
 
 @dataclass(eq=False)
+class Arrival:
+    """When a body must have arrived (monotonic), and whether somebody waits for it."""
+
+    due: float = math.inf
+    is_awaited: bool = False
+    timed_out: bool = False
+
+    def expire(self) -> bool:
+        """Note that the time is over; whether somebody waits, and must be told."""
+        self.due = math.inf
+        self.timed_out = True
+        return self.is_awaited
+
+
+@dataclass(eq=False)
 class Call:
     """What is known of a request besides its bytes. Times are monotonic seconds.
 
     `route` is a label of the metrics; `deadline` is when the caller stops waiting; `preprocess`
     names what was done to the images, "none" where there are none. `caller` is the name of its key,
-    None where no keys are asked for; `origins`
-    says which tokens were in the cache. `stages` has the time in each stage, `spans` when it was.
-    `headers` has the first of each name, in lower case. `on_leave` is called when the caller closes
-    the connection.
+    None where no keys are asked for; `origins` says which tokens were in the cache. `stages` has
+    the time in each stage, `spans` when it was. `headers` has the first of each name, in lower
+    case. `on_leave` is called when the caller closes the connection.
     """
 
     route: str
@@ -42,7 +56,7 @@ class Call:
     request_id: str
     started: float
     deadline: float
-    body: "Arrival" = field(default_factory=lambda: Arrival())
+    body: Arrival = field(default_factory=Arrival)
     caller: str | None = None
     reservation: Reservation | None = None
     preprocess: str = "none"
@@ -80,21 +94,6 @@ class Call:
         seconds = {stage: self.stages[stage] for stage in STAGES if stage in self.stages}
         seconds["total"] = time.monotonic() - self.started
         return ", ".join(f"{name};dur={each * 1000:.3f}" for name, each in seconds.items())
-
-
-@dataclass(eq=False)
-class Arrival:
-    """When the body must have arrived (monotonic), and whether somebody waits for it."""
-
-    due: float = math.inf
-    is_awaited: bool = False
-    timed_out: bool = False
-
-    def is_late(self) -> bool:
-        """Note that the time is over; whether somebody waits, and must be told."""
-        self.due = math.inf
-        self.timed_out = True
-        return self.is_awaited
 
 
 def attach(scope: Scope, call: Call) -> None:

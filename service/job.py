@@ -99,8 +99,8 @@ class Job:
         results_of: Callable[[Loaded, list[Row]], Sequence[ResultT | VqtokError]],
         finish: Callable[[list[ResultT | VqtokError]], AnswerT],
     ) -> AnswerT:
-        """Load and encode the only chunk of a plan, and `finish` the results of its rows, all in a
-        runner's thread.
+        """Load and encode the only chunk of a plan, and `finish` the results of its rows, all where
+        the model runs.
 
         Raises:
             VqtokError: an image that failed, unless `per_item`; what `finish` raises.

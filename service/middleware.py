@@ -232,7 +232,7 @@ class _Watched:
         if now >= self._call.deadline:
             self._expire()
             return
-        if now >= self._call.body.due and self._call.body.is_late():
+        if now >= self._call.body.due and self._call.body.expire():
             self._task.cancel()
         self._timer = self._next_timer()
 
