@@ -1,0 +1,100 @@
+"""What a prior over token grids is."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.priors.schedules import reveal_groups
+from models.randomness import Noise
+
+
+@dataclass(frozen=True)
+class TokenShape:
+    """What a prior is over: grids (h, w) or (h, w, depth) of codes in 0 .. codebook_size - 1.
+
+    num_labels: classes that a grid may be drawn of; 0 where there are none.
+    """
+
+    grid: tuple[int, ...]
+    codebook_size: int
+    num_labels: int = 0
+
+    @property
+    def num_positions(self) -> int:
+        """N, tokens of one grid."""
+        return math.prod(self.grid)
+
+    @property
+    def unknown(self) -> int:
+        """What stands where a token is not known yet: K."""
+        return self.codebook_size
+
+    @property
+    def no_label(self) -> int:
+        """The label of grids without one: num_labels."""
+        return self.num_labels
+
+
+class Prior(nn.Module):
+    """p(tokens | label), revealed group by group:
+
+    log p(x) = Σ_g Σ_{i in g} log p(x_i | x of the groups before g, label)
+
+    Tokens are int64 (B, N), the grid in raster order and depth last; labels int64 (B,) in
+    0 .. num_labels, of which the last stands for no label.
+
+    any_order: whether `logits` means something whichever tokens are known, as in-painting needs.
+    """
+
+    any_order = True
+    groups: Tensor
+
+    def __init__(self, shape: TokenShape, schedule: str) -> None:
+        super().__init__()
+        self.shape = shape
+        self.set_schedule(schedule)
+
+    def set_schedule(self, schedule: str) -> None:
+        """Reveal by this schedule from now on. Raises ValueError for an unknown one."""
+        self.schedule = schedule
+        groups = torch.from_numpy(reveal_groups(schedule, self.shape.grid))
+        self.register_buffer("groups", groups, persistent=False)
+
+    @property
+    def num_passes(self) -> int:
+        """Calls of `logits` that a sample takes."""
+        return int(self.groups.max()) + 1
+
+    def begin(self, counts: Tensor) -> None:
+        """Take the counts of training tokens, int64 (N, K), before the first step."""
+        raise NotImplementedError
+
+    def logits(self, tokens: Tensor, labels: Tensor, positions: Tensor) -> Tensor:
+        """Unnormalised log-probabilities (B, P, K) at `positions` (B, P) int64.
+
+        Tokens that are not known are K.
+        """
+        raise NotImplementedError
+
+    def loss(self, tokens: Tensor, labels: Tensor, noise: Noise) -> Tensor:
+        """What training minimises, in nats a token: ()."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def log_prob(self, tokens: Tensor, labels: Tensor) -> Tensor:
+        """log p of each token as `Prior` factorises it, nats, float64 (B, N)."""
+        result = torch.empty(tokens.shape, dtype=torch.float64, device=tokens.device)
+        for group in range(self.num_passes):
+            known = torch.where(self.groups < group, tokens, self.shape.unknown)
+            (places,) = torch.nonzero(self.groups == group, as_tuple=True)
+            logits = self.logits(known, labels, places.expand(len(tokens), -1))
+            result[:, places] = chosen_log_prob(logits, tokens[:, places])
+        return result
+
+
+def chosen_log_prob(logits: Tensor, tokens: Tensor) -> Tensor:
+    """log softmax of logits (…, K) at tokens (…), float64 (…)."""
+    normalised = logits.double().log_softmax(-1)
+    return normalised.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)

@@ -1,0 +1,95 @@
+"""The network of the learned priors: a transformer over the positions of a token grid."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.priors.base import TokenShape
+from models.priors.tables import marginal
+
+_SPREAD = 0.02
+
+
+class TokenTransformer(nn.Module):
+    """Tokens (B, N) of which some are unknown, and labels (B,), to features (B, N, width).
+
+    Pre-norm blocks of attention and GELU; a position is known by its row, its column, its level and
+    its own embedding; the label is added everywhere. causal: position i sees positions <= i only.
+    """
+
+    def __init__(
+        self, shape: TokenShape, width: int, num_layers: int, num_heads: int, *, causal: bool
+    ) -> None:
+        super().__init__()
+        if width % num_heads:
+            raise ValueError(f"width {width} is no multiple of num_heads {num_heads}")
+        self.tokens = nn.Embedding(shape.codebook_size + 1, width)
+        self.labels = nn.Embedding(shape.num_labels + 1, width)
+        self.positions = nn.Embedding(shape.num_positions, width)
+        self.axes = nn.ModuleList(nn.Embedding(side, width) for side in shape.grid)
+        self.blocks = nn.ModuleList(
+            Block(width, num_heads, causal=causal) for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, shape.codebook_size)
+        places = torch.cartesian_prod(*(torch.arange(side) for side in shape.grid))
+        self.register_buffer("places", places.T.contiguous(), persistent=False)
+        self.apply(_initialise)
+        for block in self.blocks:
+            for last in (block.get_submodule("out"), block.get_submodule("mlp.2")):
+                assert isinstance(last, nn.Linear)
+                # So that the sum of the branches starts as wide as one (Radford et al. 2019).
+                nn.init.normal_(last.weight, std=_SPREAD / math.sqrt(2 * num_layers))
+
+    def forward(self, tokens: Tensor, labels: Tensor) -> Tensor:
+        x = self.tokens(tokens) + self.labels(labels)[:, None] + self._place()
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+    def _place(self) -> Tensor:
+        rows = zip(self.axes, self.get_buffer("places"), strict=True)
+        return self.positions.weight + sum(axis(place) for axis, place in rows)
+
+    @torch.no_grad()
+    def begin(self, counts: Tensor, shape: TokenShape) -> None:
+        """Start from the codes' marginal, which would take the first steps of training."""
+        self.head.bias.copy_(marginal(counts, shape).mean(0).log())
+
+
+class Block(nn.Module):
+    """x + attention(norm x), then x + mlp(norm x)."""
+
+    def __init__(self, width: int, num_heads: int, *, causal: bool) -> None:
+        super().__init__()
+        self.num_heads, self.causal = num_heads, causal
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self._attend(self.norms[0](x))
+        return x + self.mlp(self.norms[1](x))
+
+    def _attend(self, x: Tensor) -> Tensor:
+        heads = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = heads.unbind(0)
+        seen = functional.scaled_dot_product_attention(query, key, value, is_causal=self.causal)
+        return self.out(seen.transpose(1, 2).flatten(2))
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=_SPREAD)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)
+
+
+def at(features: Tensor, positions: Tensor) -> Tensor:
+    """Features (B, N, width) at positions (B, P): (B, P, width)."""
+    return features.gather(1, positions.unsqueeze(-1).expand(-1, -1, features.shape[-1]))
