@@ -13,6 +13,7 @@ from tests.training.tiny import smooth_images, write_images
 from training.data import Part, load_splits
 from training.data.cifar10 import load_cifar10, read_binary, read_packed
 from training.data.folder import FolderImages
+from training.data.labels import load_labels
 from training.settings import DataSettings, SettingsError
 
 Pixels = NDArray[np.uint8]
@@ -230,3 +231,42 @@ def test_cifar10_keeps_its_last_images_and_5000_where_nothing_else_is_said(
     assert [len(splits.train), len(splits.validation), len(splits.test)] == [20, 5, 5]
     assert np.array_equal(splits.validation[0], noise[20])
     assert DataSettings().validation_images == 5_000
+
+
+def test_both_forms_of_cifar10_have_the_labels(data_dir: Path, tmp_path: Path) -> None:
+    settings = DataSettings(folder=str(data_dir / "cifar10"))
+    labels = load_labels(settings)
+    assert labels is not None
+    assert (labels.names[3], labels.names[8]) == ("cat", "ship")
+    # The data set's page: 5,000 and 1,000 images of each class; the first test image is a cat.
+    assert np.bincount(labels.train).tolist() == [5000] * 10
+    assert np.bincount(labels.test).tolist() == [1000] * 10
+    assert labels.test[:4].tolist() == [3, 8, 8, 0]
+    images = np.zeros((5, 32, 32, 3), np.uint8)
+    for name in SIX_FILES:
+        (tmp_path / name).write_bytes(official(images, [7, 1, 2, 3, 9]))
+    binary = load_labels(DataSettings(folder=str(tmp_path)))
+    assert binary is not None
+    assert binary.test.tolist() == [7, 1, 2, 3, 9]
+
+
+def test_folders_within_a_folder_are_classes(tmp_path: Path) -> None:
+    images = smooth_images(3)
+    for part in ("train", "test"):
+        write_images(tmp_path / part / "dogs", images[:1])
+        write_images(tmp_path / part / "cats" / "grey", images[1:])
+    settings = DataSettings(kind="folder", folder=str(tmp_path), image_size=16)
+    labels = load_labels(settings)
+    assert labels is not None
+    assert labels.names == ("cats", "dogs")
+    assert labels.train.tolist() == [0, 0, 1]
+    assert np.array_equal(load_splits_of(settings)[2], images[0])
+    write_images(tmp_path / "test" / "owls", images[:1])
+    with pytest.raises(ValueError, match="'owls'"):
+        load_labels(settings)
+    write_images(tmp_path / "train", images[:1])
+    assert load_labels(settings) is None
+
+
+def load_splits_of(settings: DataSettings) -> Part:
+    return load_splits(settings.model_copy(update={"validation_images": 0})).train

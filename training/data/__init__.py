@@ -51,13 +51,11 @@ def _cifar10(settings: DataSettings) -> tuple[Images, Images]:
 
 def _folder(settings: DataSettings) -> tuple[Images, Images]:
     """`train` and `test` below the folder where it has them; else all of it, and no test images."""
-    from training.data.folder import FolderImages
+    from training.data.folder import FolderImages, places
 
-    folder = settings.path
-    if (folder / "train").is_dir() and (folder / "test").is_dir():
-        size = settings.image_size
-        return FolderImages(folder / "train", size), FolderImages(folder / "test", size)
-    return FolderImages(folder, settings.image_size), []
+    train, test = places(settings.path)
+    size = settings.image_size
+    return FolderImages(train, size), FolderImages(test, size) if test else []
 
 
 DATASETS: dict[str, Callable[[DataSettings], tuple[Images, Images]]] = {

@@ -11,6 +11,17 @@ from vqtok.images import preprocess, read_image
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 
 
+def places(folder: Path) -> tuple[Path, Path | None]:
+    """`train` and `test` below the folder where it has them; else all of it, and no test images."""
+    train, test = folder / "train", folder / "test"
+    return (train, test) if train.is_dir() and test.is_dir() else (folder, None)
+
+
+def image_paths(folder: Path) -> list[Path]:
+    """The files below `folder` that are called as images are, in order."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+
+
 class FolderImages:
     """The images below `folder` by path, each scaled and cut to image_size x image_size.
 
@@ -19,7 +30,7 @@ class FolderImages:
 
     def __init__(self, folder: Path, image_size: int) -> None:
         self.image_size = image_size
-        self.paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+        self.paths = image_paths(folder)
         if not self.paths:
             raise FileNotFoundError(
                 f"no image in {folder}; looked for {', '.join(sorted(SUFFIXES))}"
@@ -35,3 +46,11 @@ class FolderImages:
         except InvalidInput as error:
             raise ValueError(f"{path}: {error}") from error
         return preprocess(image, "center_crop", factor=1, image_size=self.image_size).pixels
+
+
+def labels_of_folder(folder: Path) -> tuple[str, ...] | None:
+    """The label of each image below `folder` in the order of `FolderImages`: the name of the
+    folder directly below that it lies in. None where an image lies in none.
+    """
+    parents = [path.relative_to(folder).parts[:-1] for path in image_paths(folder)]
+    return tuple(names[0] for names in parents) if all(parents) else None
