@@ -14,21 +14,21 @@ REPEATS = 3
 
 
 class CostModel:
-    """Seconds per pixel for "encode" and "decode", seconds per sample for "sample"."""
+    """Seconds per pixel for "encode" and "decode", per row of the prior for "sample"."""
 
     def __init__(self, rates: Mapping[str, float]) -> None:
         self.rates = dict(rates)
 
     def seconds(self, kind: str, amount: int) -> float:
-        """Device time of `amount` pixels (or samples) of a kind of work."""
+        """Device time of `amount` pixels (or rows of the prior) of a kind of work."""
         return self.rates[kind] * amount
 
 
-def measure(engine: Engine, manifest: Manifest, draw: Callable[[int], Any]) -> CostModel:
+def measure(engine: Engine, manifest: Manifest, draw: Callable[[int], int]) -> CostModel:
     """Run each kind of work a few times at the native size, one image and a full batch.
 
-    `draw(n)` draws n samples of the prior. This is the warm-up too: it runs every shape that a
-    request of native images can ask for.
+    `draw(n)` draws n samples and gives how many rows of the prior that took. This is the warm-up
+    too: it runs every shape that a request of native images can ask for.
     """
     height, width = manifest.image.native_size
     count = engine.max_batch_images
@@ -43,7 +43,7 @@ def measure(engine: Engine, manifest: Manifest, draw: Callable[[int], Any]) -> C
         {
             "encode": _best(lambda: engine.encode(images)) / pixels,
             "decode": _best(lambda: engine.decode(tokens)) / pixels,
-            "sample": _best(lambda: draw(count)) / count,
+            "sample": _best(lambda: draw(count)) / draw(1) / count,
         }
     )
 

@@ -200,6 +200,10 @@ class Job:
         parts = await gather_or_cancel(one(*chunk) for chunk in chunks)
         return {index: result for part in parts for index, result in part}
 
+    def turn(self) -> asyncio.Semaphore:
+        """To be held while a part of the request is at work."""
+        return self._turns
+
     def check(self, rows: Sequence[Row], indices: Sequence[int], num_items: int) -> None:
         """Raise the first failed row's error, unless items fail alone."""
         if self.per_item:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,15 @@ from service.batcher import Batcher
 from service.costs import CostModel, measure
 from service.entry import Arrays
 from service.lifecycle import Phase
+from service.passes import REVEAL, unpacked
 from service.quality import SSIM_WINDOW, compare
 from service.settings import Settings
 from service.usage import PassingTokens
 from vqtok.bundle import Bundle, codebook_npy, golden_check
 from vqtok.manifest import Manifest
-from vqtok.reference import Reference
+from vqtok.priors import Prior, TablePrior, Wish, draw_all, num_rows
 from vqtok.runtime.engine import Engine
-from vqtok.runtime.onnx import open_engine
-from vqtok.sampling import PositionTablePrior
+from vqtok.runtime.onnx import open_engine, prior_of
 from vqtok.statistics import CodebookDistances, codebook_distances
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Model:
     engine: Engine
     batcher: Batcher
     costs: CostModel
-    prior: PositionTablePrior
+    prior: Prior
     usage: PassingTokens
     training_usage: NDArray[np.int64]
     codebook: NDArray[np.float32]
@@ -106,10 +106,9 @@ def open_model(settings: Settings, observer: Observer, report: Report) -> Model:
         "opened %s on %s, %d runners", bundle.manifest.full_name, engine.device, engine.num_runners
     )
     return prove_model(
-        bundle.manifest,
-        bundle.reference,
-        bundle.codebook,
+        bundle,
         engine=engine,
+        prior=prior_of(bundle, bundle.reference, engine.device),
         settings=settings,
         observer=observer,
         report=report,
@@ -117,30 +116,31 @@ def open_model(settings: Settings, observer: Observer, report: Report) -> Model:
 
 
 def prove_model(
-    manifest: Manifest,
-    reference: Reference,
-    codebook: NDArray[np.float32],
+    bundle: Bundle,
     *,
     engine: Engine,
+    prior: Prior | None = None,
     settings: Settings,
     observer: Observer,
     report: Report,
 ) -> Model:
-    """Check the golden image on an open engine, warm it up, and put a batcher before it.
+    """Check the golden image on an open engine, warm it up, and put a batcher before it. Without a
+    prior the table of the reference is it.
 
     Raises:
         BundleCorrupt: the golden image comes out otherwise than at export.
     """
+    manifest, reference, codebook = bundle.manifest, bundle.reference, bundle.codebook
     report(Phase.CHECKING_GOLDEN_IMAGE)
     golden_check(engine, reference)
     report(Phase.WARMING_UP)
-    prior = PositionTablePrior(reference.position_counts, reference.usage)
-    costs = measure(engine, manifest, lambda n: prior.sample(n, 0, 1.0))
+    prior = prior or TablePrior(reference.position_counts, reference.usage)
+    costs = measure(engine, manifest, partial(_draw_rows, prior))
     _warm_up_figures()
     return Model(
         manifest=manifest,
         engine=engine,
-        batcher=_batcher(engine, manifest, costs, settings, observer),
+        batcher=_batcher(engine, prior, manifest, costs, settings, observer),
         costs=costs,
         prior=prior,
         usage=PassingTokens(manifest.codebook_size, manifest.depth),
@@ -151,8 +151,20 @@ def prove_model(
     )
 
 
+def _draw_rows(prior: Prior, count: int) -> int:
+    """Draw as many samples, and give how many rows of the prior that took."""
+    wish = Wish(count)
+    draw_all(prior, wish)
+    return num_rows(prior, wish)
+
+
 def _batcher(
-    engine: Engine, manifest: Manifest, costs: CostModel, settings: Settings, observer: Observer
+    engine: Engine,
+    prior: Prior,
+    manifest: Manifest,
+    costs: CostModel,
+    settings: Settings,
+    observer: Observer,
 ) -> Batcher:
     def encode(images: NDArray[Any]) -> Arrays:
         encoded = engine.encode(images)
@@ -161,11 +173,14 @@ def _batcher(
     def decode(tokens: NDArray[Any]) -> Arrays:
         return (engine.decode(tokens),)
 
+    def reveal(rows: NDArray[Any]) -> Arrays:
+        return (prior.logits(*unpacked(rows, manifest)),)
+
     max_rows = batch_limit(engine, manifest, settings.batch_pixels)
     is_alone = engine.device == "cpu" and engine.num_runners == 1
     seconds = settings.loop_seconds if is_alone else 0.0
     return Batcher(
-        {"encode": encode, ENCODE_ALONE: encode, "decode": decode},
+        {"encode": encode, ENCODE_ALONE: encode, "decode": decode, REVEAL: reveal},
         max_rows=max_rows,
         num_runners=engine.num_runners,
         observer=observer,
@@ -190,6 +205,8 @@ def batch_limit(
     def limit(kind: str, shape: tuple[int, ...]) -> int:
         if kind == ENCODE_ALONE:
             return 1
+        if kind == REVEAL:
+            return engine.max_batch_images
         area = _area(kind, shape, manifest)
         return max(1, min(engine.max_batch_images, pixels // area))
 
@@ -205,8 +222,11 @@ def loop_limit(
     """As `batch_limit`, how many of them take at most `seconds`; 0 where one takes longer."""
 
     def limit(kind: str, shape: tuple[int, ...]) -> int:
-        work = "decode" if kind == "decode" else "encode"
-        one = costs.seconds(work, _area(kind, shape, manifest))
+        if kind == REVEAL:
+            one = costs.seconds("sample", 1)
+        else:
+            work = "decode" if kind == "decode" else "encode"
+            one = costs.seconds(work, _area(kind, shape, manifest))
         return min(max_rows(kind, shape), int(seconds / one))
 
     return limit

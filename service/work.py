@@ -13,6 +13,7 @@ from service.call import Call
 from service.entry import Answer, Entry, Row
 from service.fair_queue import Turns
 from service.model import ENCODE_ALONE, Model
+from service.passes import REVEAL
 from service.pool import Pool
 from vqtok.errors import TooLarge, VqtokError
 from vqtok.runtime.tiles import Tile, paste, pixels_of, plan_decode, plan_encode
@@ -117,6 +118,12 @@ class Work:
             self._model.batcher.submit(self._turns, self._encoding, images, deadline, finish)
         )
 
+    async def reveal(
+        self, rows: NDArray[np.int32], finish: Callable[[list[Row]], ResultT]
+    ) -> ResultT:
+        """What `finish` makes, in a runner's thread, of the prior's logits for packed rows."""
+        return (await self._submit(REVEAL, rows, finish)).value
+
     async def _finished(self, answered: asyncio.Future[Answer[ResultT]]) -> ResultT:
         submitted = time.monotonic()
         answer = await answered
@@ -167,11 +174,14 @@ class Work:
         )
         return await self._pool.run(_put_together, tiles, [each.value[0] for each in answers])
 
-    async def _submit(self, kind: str, rows: NDArray[Any]) -> Answer[list[Row]]:
+    async def _submit(
+        self, kind: str, rows: NDArray[Any], finish: Callable[[list[Row]], Any] = list
+    ) -> Answer[Any]:
         if self._first_submitted is None:
             self._first_submitted = time.monotonic()
         queued = self._encoding if kind == "encode" else kind
-        answer = await self._model.batcher.submit(self._turns, queued, rows, self._call.deadline)
+        deadline = self._call.deadline
+        answer = await self._model.batcher.submit(self._turns, queued, rows, deadline, finish)
         if self._first_started is None or answer.times.taken < self._first_started:
             self._first_started = answer.times.taken
         self._last_finished = time.monotonic()

@@ -1,4 +1,4 @@
-"""`python -m training train | evaluate | export | variant | compare | report`."""
+"""The command `python -m training`: tokenizers, priors, bundles, comparisons."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -41,6 +41,53 @@ def train(
     result = run_training(load_settings(config, overrides or ()), output, fresh=fresh)
     if launch().is_first:
         Console().print(metrics_table(result["metrics"]))
+
+
+@app.command()
+def prior(
+    config: Annotated[Path, typer.Argument(help="A TOML file, as in training/configs/priors/.")],
+    output: Annotated[Path, typer.Option(help="The run's folder; a run in it goes on.")],
+    tokens: Annotated[
+        Path | None, typer.Option(help="File that keeps the tokens, for several runs to share.")
+    ] = None,
+    overrides: Overrides = None,
+    threads: Threads = None,
+    fresh: Annotated[bool, typer.Option(help="Remove what the folder holds first.")] = False,
+) -> None:
+    """Train a prior over a bundle's tokens, or go on where the run in the folder stopped."""
+    from training.priors.runs import train_prior
+    from training.priors.settings import load_prior_settings
+
+    if threads:
+        torch.set_num_threads(threads)
+    settings = load_prior_settings(config, overrides or ())
+    result = train_prior(settings, output, tokens_file=tokens, fresh=fresh)
+    figures = result["validation"]
+    if figures:
+        Console().print(
+            f"{figures['bits_per_image']:.1f} bits an image on the validation images, with the "
+            f"schedule {result['schedule']}",
+            highlight=False,
+        )
+
+
+@app.command()
+def add_prior(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run of a prior.")],
+    output: Annotated[Path, typer.Option(help="The bundle to write.")],
+    tokens: Annotated[
+        Path | None, typer.Option(help="File that keeps the tokens, where not the run's own.")
+    ] = None,
+    replace: Annotated[bool, typer.Option(help="Replace a bundle that is there.")] = False,
+) -> None:
+    """Write the bundle that a prior was trained on anew, with the prior in it."""
+    from training.priors.attach import AttachOptions
+    from training.priors.attach import add_prior as attach
+
+    manifest = attach(run, AttachOptions(output, tokens, replace=replace))
+    Console().print(
+        f"{output} is written, and samples by {manifest.prior and manifest.prior.kind}."
+    )
 
 
 @app.command()

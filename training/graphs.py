@@ -1,4 +1,4 @@
-"""The two ONNX graphs of a bundle: uint8 pixels to tokens, tokens to uint8 pixels."""
+"""The ONNX graphs of a bundle: uint8 pixels to tokens, tokens to uint8 pixels, and its prior."""
 
 import copy
 import logging
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models import Autoencoder
+from models.priors import Prior
 
 ENCODER_OUTPUTS = ("tokens", "margins")
 
@@ -52,13 +53,27 @@ class DecoderGraph(nn.Module):
         return (pixels * 255.0).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
+class PriorGraph(nn.Module):
+    """tokens int32 (N, positions), labels int32 (N,), positions int32 (N, P) -> logits float32
+    (N, P, K). Tokens that are not known are K; the last label stands for none.
+    """
+
+    def __init__(self, prior: Prior) -> None:
+        super().__init__()
+        self.prior = prior
+
+    def forward(self, tokens: Tensor, labels: Tensor, positions: Tensor) -> Tensor:
+        rows = (each.to(torch.int64) for each in (tokens, labels, positions))
+        return self.prior.logits(*rows).float()
+
+
 def export_encoder(model: Autoencoder, native_size: tuple[int, int]) -> bytes:
     """The encoder as an ONNX file; batch, height and width are dynamic."""
     factor = model.settings.network.factor
     height, width = (torch.export.Dim(name, min=1, max=1 << 20) for name in ("h", "w"))
     example = torch.randint(0, 256, (2, *native_size, 3), dtype=torch.uint8)
     shapes = {0: torch.export.Dim("n", min=1, max=1 << 20), 1: factor * height, 2: factor * width}
-    return _export(EncoderGraph(model), example, {"pixels": shapes}, ENCODER_OUTPUTS)
+    return _export(EncoderGraph(model), (example,), {"pixels": shapes}, ENCODER_OUTPUTS)
 
 
 def export_decoder(model: Autoencoder, grid: tuple[int, ...]) -> bytes:
@@ -66,12 +81,25 @@ def export_decoder(model: Autoencoder, grid: tuple[int, ...]) -> bytes:
     names = ("n", "h", "w")
     dims = {axis: torch.export.Dim(name, min=1, max=1 << 20) for axis, name in enumerate(names)}
     example = torch.randint(0, model.quantizer.codebook_size, (2, *grid), dtype=torch.int32)
-    return _export(DecoderGraph(model), example, {"tokens": dims}, ("pixels",))
+    return _export(DecoderGraph(model), (example,), {"tokens": dims}, ("pixels",))
+
+
+def export_prior(prior: Prior) -> bytes:
+    """A learned prior as an ONNX file; batch and number of positions are dynamic."""
+    rows, asked = (torch.export.Dim(name, min=1, max=1 << 20) for name in ("n", "p"))
+    shape = prior.shape
+    example = (
+        torch.full((2, shape.num_positions), shape.unknown, dtype=torch.int32),
+        torch.full((2,), shape.no_label, dtype=torch.int32),
+        torch.zeros((2, min(2, shape.num_positions)), dtype=torch.int32),
+    )
+    shapes = {"tokens": {0: rows}, "labels": {0: rows}, "positions": {0: rows, 1: asked}}
+    return _export(PriorGraph(prior), example, shapes, ("logits",))
 
 
 def _export(
     graph: nn.Module,
-    example: Tensor,
+    example: tuple[Tensor, ...],
     shapes: dict[str, dict[int, torch.export.Dim]],
     outputs: tuple[str, ...],
 ) -> bytes:
@@ -80,10 +108,12 @@ def _export(
     with warnings.catch_warnings():
         # torch uses a part of its own that it calls deprecated.
         warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)
+        # Inputs of one batch share its axis, as they should.
+        warnings.filterwarnings("ignore", "# The axis name: n will not be used", UserWarning)
         # The example of one would freeze the batch; two is what the exporter treats as "many".
         program = torch.onnx.export(
             graph.eval(),
-            (example,),
+            example,
             dynamo=True,
             input_names=list(shapes),
             output_names=list(outputs),

@@ -40,7 +40,7 @@ def train(
     is_first = launch().is_first
     # The others wait for the first when their Trainer connects.
     if is_first:
-        _prepare(folder, fresh)
+        prepare_folder(folder, fresh)
     trainer = Trainer(settings, splits, folder, show)
     if trainer.state.step == trainer.num_steps and (folder / RESULT_FILE).exists():
         return read_result(folder)
@@ -61,7 +61,8 @@ def train(
     return result
 
 
-def _prepare(folder: Path, fresh: bool) -> None:
+def prepare_folder(folder: Path, fresh: bool) -> None:
+    """Make the folder; `fresh` removes the run that it holds."""
     if fresh and (folder / CHECKPOINT_FILE).exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)

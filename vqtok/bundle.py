@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from vqtok.errors import BundleCorrupt
 from vqtok.folders import write_folder
 from vqtok.manifest import MANIFEST_FILE, Manifest
+from vqtok.priors.spec import PRIOR_FILE
 from vqtok.proof import DECODER_FILE, ENCODER_FILE, golden_check, with_probe
 from vqtok.reference import REFERENCE_FILE, Reference
-from vqtok.runtime.signature import check_decoder, check_encoder
+from vqtok.runtime.signature import check_decoder, check_encoder, check_prior
 
 __all__ = ["Bundle", "Manifest", "Reference", "golden_check", "with_probe", "write_bundle"]
 
@@ -65,7 +66,7 @@ class Bundle:
         reference = Reference.from_npz(contents[REFERENCE_FILE])
         reference.check_against(manifest)
         codebook = _read_codebook(contents[CODEBOOK_FILE], manifest)
-        _check_graphs(manifest, contents[ENCODER_FILE], contents[DECODER_FILE])
+        _check_graphs(manifest, contents)
         return Bundle(folder, manifest, codebook, reference)
 
     def read(self, name: str) -> bytes:
@@ -126,12 +127,17 @@ def _read_codebook(data: bytes, manifest: Manifest) -> NDArray[np.float32]:
     return codebook
 
 
-def _check_graphs(manifest: Manifest, encoder: bytes, decoder: bytes) -> None:
+def _check_graphs(manifest: Manifest, contents: Mapping[str, bytes]) -> None:
     # Imported on use: a manifest or a set of tokens can be read without a runtime installed.
     from vqtok.runtime.onnx import read_signature
 
-    check_encoder(read_signature(encoder, ENCODER_FILE), manifest, ENCODER_FILE)
-    check_decoder(read_signature(decoder, DECODER_FILE), manifest, DECODER_FILE)
+    checks = {ENCODER_FILE: check_encoder, DECODER_FILE: check_decoder}
+    if manifest.prior is not None:
+        checks[PRIOR_FILE] = check_prior
+    for file, check in checks.items():
+        if file not in contents:
+            raise BundleCorrupt(f"{MANIFEST_FILE} has no digest of {file}.")
+        check(read_signature(contents[file], file), manifest, file)
 
 
 def _verified(folder: Path, manifest: Manifest, name: str) -> bytes:

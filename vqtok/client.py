@@ -3,8 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
-from typing import TypeVar
+from typing import Any, TypeVar, Unpack
 from urllib.parse import quote
 
 import httpx
@@ -24,8 +23,9 @@ from vqtok.errors import (
 from vqtok.manifest import Manifest
 from vqtok.parallel import ordered_map
 from vqtok.pictures import ImageSource, named, require_mode
+from vqtok.priors import SampleOptions, checked_wish
+from vqtok.priors.document import sample_document
 from vqtok.tokenizer import (
-    SampleOptions,
     Samples,
     Tokenizer,
     TokenizerInfo,
@@ -110,21 +110,23 @@ class HttpTokenizer(Tokenizer):
         parts = ordered_map(self._pool, self._decode_group, groups, ahead=2 * CONCURRENT_CALLS)
         return [picture for part in parts for picture in part]
 
-    def sample(self, n: int = 1, *, seed: int = 0, temperature: float = 1.0) -> Samples:
-        options = SampleOptions.checked(n, seed, temperature)
+    def sample(self, n: int = 1, **options: Unpack[SampleOptions]) -> Samples:
+        wish = checked_wish(n, **options)
         answer = self._transport.send(
             Call(
                 method="POST",
                 path="/v1/sample",
                 params=self._model,
                 headers={"Content-Type": JSON, "Accept": JSON},
-                content=orjson.dumps(asdict(options)),
+                content=json_format.dump(sample_document(wish)),
             )
         )
         batch = self._batch(None, _understood(lambda: self._items_of_json(answer.content)))
         entries = orjson.loads(answer.content)["items"]
-        bits = _understood(lambda: np.array([each["bits"] for each in entries], np.float64))
-        return Samples(self.decode(batch), batch, bits, options.seed)
+        bits, drawn_bits = _understood(
+            lambda: (_column(entries, "bits"), _column(entries, "drawn_bits"))
+        )
+        return Samples(self.decode(batch), batch, bits, drawn_bits, wish.seed)
 
     def codebook(self) -> NDArray[np.float32]:
         call = Call(method="GET", path="/v1/codebook", params=self._model, headers={"Accept": NPY})
@@ -226,6 +228,10 @@ def _read_model(body: bytes) -> tuple[Manifest, RequestLimits]:
     document = orjson.loads(body)
     manifest = Manifest.from_json(orjson.dumps(document["manifest"]))
     return manifest, RequestLimits.of(document["limits"])
+
+
+def _column(entries: Sequence[dict[str, Any]], name: str) -> NDArray[np.float64]:
+    return np.array([each[name] for each in entries], np.float64)
 
 
 def _understood(read: Callable[[], Result]) -> Result:

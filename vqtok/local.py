@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +14,11 @@ from vqtok.errors import TooLarge
 from vqtok.images import ImageLimits, Prepared, preprocess
 from vqtok.parallel import Item, Result, ordered_map
 from vqtok.pictures import ImageSource, crop, load_picture, named, require_mode
+from vqtok.priors import SampleOptions, checked_wish, draw_all
 from vqtok.runtime.engine import Encoded, Engine
-from vqtok.runtime.onnx import open_engine
+from vqtok.runtime.onnx import open_engine, prior_of
 from vqtok.runtime.tiles import TILE_PIXELS, decode_tiled, encode_tiled, plan_decode, plan_encode
-from vqtok.sampling import PositionTablePrior
 from vqtok.tokenizer import (
-    SampleOptions,
     Samples,
     Tokenizer,
     TokenizerInfo,
@@ -58,6 +58,7 @@ class LocalTokenizer(Tokenizer):
         self._engine = engine
         self._limits = limits or ImageLimits()
         self._tile_pixels = tile_pixels
+        self._prior = prior_of(bundle, bundle.reference, engine.device)
         self._pool = ThreadPoolExecutor(engine.num_runners, thread_name_prefix="vqtok")
 
     @property
@@ -96,18 +97,17 @@ class LocalTokenizer(Tokenizer):
         batches = self._batches(images, lambda item: item.grid, self._grid_area)
         return [picture for part in self._run(self._decode_batch, batches) for picture in part]
 
-    def sample(self, n: int = 1, *, seed: int = 0, temperature: float = 1.0) -> Samples:
-        options = SampleOptions.checked(n, seed, temperature)
-        reference = self._bundle.reference
-        prior = PositionTablePrior(reference.position_counts, reference.usage)
-        grids, bits = prior.sample(options.n, options.seed, options.temperature)
-        size = self._manifest.image.native_size
-        items = tuple(ImageTokens(self._narrowed(grid), size) for grid in grids)
+    def sample(self, n: int = 1, **options: Unpack[SampleOptions]) -> Samples:
+        wish = checked_wish(n, **options)
+        drawn = draw_all(self._prior, wish)
+        factor = self._manifest.image.factor
+        size = (factor * drawn.tokens.shape[1], factor * drawn.tokens.shape[2])
+        items = tuple(ImageTokens(self._narrowed(grid), size) for grid in drawn.tokens)
         manifest = self._manifest
         tokens = TokenBatch(
             manifest.full_name, manifest.codebook_id, manifest.tokenizer_id, None, items
         )
-        return Samples(self.decode(tokens), tokens, bits, options.seed)
+        return Samples(self.decode(tokens), tokens, drawn.bits, drawn.drawn_bits, wish.seed)
 
     def codebook(self) -> NDArray[np.float32]:
         return self._bundle.codebook.copy()

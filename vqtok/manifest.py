@@ -12,7 +12,9 @@ from typing import Any, cast
 import orjson
 
 from vqtok.errors import BundleCorrupt, BundleUnsupported
+from vqtok.fields import Fields
 from vqtok.identity import ContentId
+from vqtok.priors.spec import PriorSpec
 
 SCHEMA_VERSION = "1.0"
 KNOWN_REQUIREMENTS = frozenset({"tileable"})
@@ -43,7 +45,7 @@ class Manifest:
     are the context that a tile needs on each side to come out as it does in the whole image.
     `outputs` names the encoder's outputs: "tokens" and "margins", and perhaps
     "quantisation_error" and "posterior_entropy". `digests` (file name -> sha256) is filled in by
-    `write_bundle`.
+    `write_bundle`. `prior` says how prior.onnx is used, None in a bundle without it.
 
     Raises:
         BundleCorrupt: on construction, when two fields contradict each other.
@@ -65,6 +67,7 @@ class Manifest:
     tokenizer_id: ContentId
     schema_version: str = SCHEMA_VERSION
     requires: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    prior: PriorSpec | None = None
     memory: Mapping[str, float] = field(default_factory=dict[str, float])
     digests: Mapping[str, str] = field(default_factory=dict[str, str])
     parity: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -111,7 +114,7 @@ class Manifest:
             "factor": self.image.factor,
             "native_size": list(self.image.native_size),
         }
-        plain = {name: _plain(value) for name, value in fields.items()}
+        plain = {name: _plain(value) for name, value in fields.items() if value is not None}
         return {"schema_version": self.schema_version, **plain, "image": image}
 
     @staticmethod
@@ -128,69 +131,13 @@ class Manifest:
             raise _corrupt(f"is no JSON ({error})") from None
         if not isinstance(document, dict):
             raise _corrupt("must be a JSON object")
-        fields = _Fields(cast("dict[str, Any]", document))
+        fields = Fields(cast("dict[str, Any]", document), MANIFEST_FILE)
         _check_schema(fields.text("schema_version"))
         _check_requirements(fields.mapping("requires"))
         return _read(fields)
 
 
-class _Fields:
-    """Typed access to a JSON object; each getter raises `BundleCorrupt` naming the field."""
-
-    def __init__(self, document: dict[str, Any], prefix: str = "") -> None:
-        self._document = document
-        self._prefix = prefix
-
-    def text(self, name: str) -> str:
-        value = self._required(name)
-        if not isinstance(value, str):
-            raise self._wrong(name, "text")
-        return value
-
-    def count(self, name: str, *, least: int = 1) -> int:
-        value = self._required(name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise self._wrong(name, f"a whole number of at least {least}")
-        return value
-
-    def counts(self, name: str) -> tuple[int, ...]:
-        values = self._list(name)
-        if not all(isinstance(v, int) and not isinstance(v, bool) and v >= 1 for v in values):
-            raise self._wrong(name, "a list of whole numbers of at least 1")
-        return tuple(values)
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        values = self._list(name)
-        if not all(isinstance(value, str) for value in values):
-            raise self._wrong(name, "a list of texts")
-        return tuple(values)
-
-    def mapping(self, name: str) -> dict[str, Any]:
-        value: Any = self._document.get(name, {})
-        if not isinstance(value, dict):
-            raise self._wrong(name, "an object")
-        return cast("dict[str, Any]", value)
-
-    def nested(self, name: str) -> "_Fields":
-        self._required(name)
-        return _Fields(self.mapping(name), prefix=f"{name}.")
-
-    def _list(self, name: str) -> list[Any]:
-        value = self._required(name)
-        if not isinstance(value, list):
-            raise self._wrong(name, "a list")
-        return cast("list[Any]", value)
-
-    def _required(self, name: str) -> Any:
-        if name not in self._document:
-            raise _corrupt(f"lacks the field {self._prefix}{name}")
-        return self._document[name]
-
-    def _wrong(self, name: str, expected: str) -> BundleCorrupt:
-        return _corrupt(f"has a field {self._prefix}{name} that is not {expected}")
-
-
-def _read(fields: _Fields) -> Manifest:
+def _read(fields: Fields) -> Manifest:
     image = fields.nested("image")
     native_size = image.counts("native_size")
     if len(native_size) != 2:
@@ -212,6 +159,7 @@ def _read(fields: _Fields) -> Manifest:
         codebook_id=ContentId(fields.text("codebook_id")),
         tokenizer_id=ContentId(fields.text("tokenizer_id")),
         requires=fields.mapping("requires"),
+        prior=PriorSpec.read(fields.nested("prior")) if fields.mapping("prior") else None,
         memory=_numbers(fields.mapping("memory"), "memory"),
         digests=_digests(fields.mapping("digests")),
         parity=fields.mapping("parity"),
@@ -258,6 +206,9 @@ def _contradictions(manifest: Manifest) -> list[str]:
         "has an encoder_halo that is no multiple of the factor": (
             manifest.encoder_halo % image.factor == 0
         ),
+        "has a prior whose groups and order do not fit the grid": (
+            manifest.prior is None or manifest.prior.fits(manifest.grid)
+        ),
         'has outputs without "tokens" and "margins", or twice the same': (
             {"tokens", "margins"} <= set(manifest.outputs)
             and len(set(manifest.outputs)) == len(manifest.outputs)
@@ -286,6 +237,8 @@ def _numbers(raw: Mapping[str, Any], name: str) -> dict[str, float]:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return list(cast("tuple[Any, ...]", value))
+    if isinstance(value, PriorSpec):
+        return value.to_dict()
     if isinstance(value, Mapping):
         return dict(cast("Mapping[str, Any]", value))
     return str(value) if isinstance(value, ContentId) else value

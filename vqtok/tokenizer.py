@@ -1,13 +1,10 @@
 """One interface for a tokenizer in this process and one behind HTTP."""
 
-import math
-import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, cast
+from typing import Any, Protocol, Self, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +13,8 @@ from vqtok.errors import CodebookMismatch, InvalidInput, InvalidParameter
 from vqtok.identity import SHORT_ID_LENGTH, ContentId
 from vqtok.manifest import Manifest
 from vqtok.pictures import ImageSource
+from vqtok.priors import SampleOptions
+from vqtok.priors.wish import whole
 from vqtok.tokens import ImageTokens, TokenBatch
 
 
@@ -55,38 +54,17 @@ class TokenizerInfo:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """`images` uint8 (H, W, 3) and their `tokens`; `bits` float64 (n,) is the code length of each
-    grid under the prior; the same `seed` gives the same samples.
+    """`images` uint8 (H, W, 3) and their `tokens`. `bits` float64 (n,) is the code length of what
+    was drawn of each grid, under the prior given the label; `drawn_bits`, under the distribution
+    that it was drawn from, as temperature, cuts and guidance had made it. The same `seed` gives the
+    same samples.
     """
 
     images: list[NDArray[np.uint8]]
     tokens: TokenBatch
     bits: NDArray[np.float64]
+    drawn_bits: NDArray[np.float64]
     seed: int
-
-
-@dataclass(frozen=True)
-class SampleOptions:
-    """What `sample` was asked for, as plain Python numbers of which each is in its range."""
-
-    n: int
-    seed: int
-    temperature: float
-
-    @staticmethod
-    def checked(n: Any, seed: Any, temperature: Any) -> "SampleOptions":
-        """From whatever numbers a caller has, numpy's among them.
-
-        Raises:
-            InvalidParameter: no whole n in 1 .. 2**64 - 1, no whole seed in 0 .. 2**64 - 1, no
-            finite temperature of at least 0.
-        """
-        count, start = _whole(n, "n"), _whole(seed, "seed")
-        if not 1 <= count < 2**64:
-            raise InvalidParameter("n must be in 1 .. 2**64 - 1.")
-        if not 0 <= start < 2**64:
-            raise InvalidParameter("seed must be in 0 .. 2**64 - 1.")
-        return SampleOptions(count, start, _temperature(temperature))
 
 
 Tokens = TokenBatch | Iterable[ImageTokens | NDArray[Any]]
@@ -162,8 +140,15 @@ class Tokenizer(Protocol):
         """`decode(encode(images, preprocess))`."""
         return self.decode(self.encode(images, preprocess))
 
-    def sample(self, n: int = 1, *, seed: int = 0, temperature: float = 1.0) -> Samples:
-        """New pictures at native size. Sample i depends on (seed, i) and the temperature only.
+    def sample(self, n: int = 1, **options: Unpack[SampleOptions]) -> Samples:
+        """New pictures. Sample i depends on (seed, i) and the options only; the seed is 0 unless
+        said otherwise.
+
+        temperature, top_k, top_p change the model's distribution before a code is drawn; 0 takes
+        the likeliest everywhere. With a learned prior a `label` (number or name) may be asked for,
+        and `cfg_scale` guides to it. `known` tokens where the `mask` is true stay as they are, and
+        the rest is painted in. `grid` is another grid than the native one, drawn window by window.
+        `passes`: calls of the prior, its own number when left out.
 
         Behind HTTP all n are one request, so that a service's limits hold for them: `max_items`,
         1024 unless its operator says otherwise, and `max_request_pixels`. In this process there is
@@ -171,7 +156,8 @@ class Tokenizer(Protocol):
 
         Raises:
             InvalidParameter: n < 1, a seed outside 0 .. 2**64 - 1, a temperature that is negative
-            or not finite, anything that is no number.
+            or not finite, anything that is no number; what the model's prior does not know.
+            InvalidTokens: known tokens that are no codes, or not of the grid's shape.
             TooLarge: n is above a limit of the service.
         """
         ...
@@ -217,7 +203,7 @@ def checked_image_size(image_size: Any) -> tuple[int, int] | None:
     sides = cast("Sequence[Any]", image_size) if is_pair else (image_size, image_size)
     if len(sides) != 2:
         raise InvalidParameter(f"image_size is (height, width), not {len(sides)} numbers.")
-    height, width = (_whole(side, "A side of image_size") for side in sides)
+    height, width = (whole(side, "A side of image_size") for side in sides)
     if min(height, width) < 1:
         raise InvalidParameter(f"image_size must be positive, not {height} x {width}.")
     return height, width
@@ -237,21 +223,3 @@ def as_batch(tokens: Tokens) -> TokenBatch:
         item if isinstance(item, ImageTokens) else ImageTokens(np.asarray(item)) for item in tokens
     )
     return TokenBatch(None, None, None, None, items)
-
-
-def _whole(value: Any, name: str) -> int:
-    try:
-        return operator.index(value)
-    except TypeError as error:
-        raise InvalidParameter(f"{name} must be a whole number, not {value!r:.40}.") from error
-
-
-def _temperature(value: Any) -> float:
-    """A number of any type; its text is none."""
-    try:
-        number = float(value) if isinstance(value, Real) else math.nan
-    except OverflowError:
-        number = math.inf
-    if not (math.isfinite(number) and number >= 0):
-        raise InvalidParameter("temperature must be a finite number of at least 0.")
-    return number

@@ -3,10 +3,12 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.priors.schedules import reveal_groups
+from models.priors.schedules import reveal_groups, reveal_order
 from models.randomness import Noise
 
 
@@ -61,6 +63,11 @@ class Prior(nn.Module):
         self.schedule = schedule
         groups = torch.from_numpy(reveal_groups(schedule, self.shape.grid))
         self.register_buffer("groups", groups, persistent=False)
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """The positions as they are revealed one by one, int64 (N,)."""
+        return reveal_order(self.schedule, self.shape.grid)
 
     @property
     def num_passes(self) -> int:

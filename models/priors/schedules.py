@@ -34,6 +34,16 @@ def reveal_groups(name: str, grid: tuple[int, ...]) -> Groups:
     return _PLAIN[name](grid)
 
 
+def reveal_order(name: str, grid: tuple[int, ...]) -> NDArray[np.int64]:
+    """The positions, int64 (N,), as a schedule reveals them one by one: its groups in their order,
+    and within a group as the next finer schedule of its kind would. Raises as `reveal_groups`.
+    """
+    groups = reveal_groups(name, grid)
+    if name.startswith("halton"):
+        groups = reveal_groups(f"halton-{len(groups)}", grid)
+    return np.argsort(groups, kind="stable")
+
+
 def halton_order(height: int, width: int) -> NDArray[np.int64]:
     """Cells of a grid, int64 (h w,), in the order of the Halton points of bases 2 and 3.
 
@@ -61,8 +71,8 @@ def _radical_inverse(number: int, base: int) -> float:
 def _halton(grid: tuple[int, ...], num_groups: int) -> Groups:
     num_positions = math.prod(grid)
     num_groups = min(num_groups, num_positions)
-    depth = grid[2] if len(grid) > 2 else 1
-    cells = halton_order(grid[0], grid[1])
+    height, width, depth = (*grid, 1)[:3]
+    cells = halton_order(height, width)
     order = np.concatenate([cells * depth + level for level in range(depth)])
     groups = np.empty(num_positions, np.int64)
     groups[order] = np.arange(num_positions) * num_groups // num_positions

@@ -28,6 +28,12 @@ _ITEM: dict[str, Any] = {"grid": [2, 2], "size": [8, 8], "tokens": [[0, 1], [2, 
 
 IMAGES_SENT: dict[str, Any] = {"images": [EXAMPLE_IMAGE, EXAMPLE_IMAGE]}
 TOKENS_SENT: dict[str, Any] = {"items": [_ITEM]}
+PAINTED_IN_SENT: dict[str, Any] = {
+    "seed": 7,
+    "grid": [2, 2],
+    "tokens": [[0, 0], [2, 3]],
+    "mask": [[False, False], [True, True]],
+}
 SAMPLE_SENT: dict[str, Any] = {"n": 2, "seed": 7, "temperature": 0.9}
 
 TOKENS_GIVEN: dict[str, Any] = {**_IDS, "preprocess": "pad", "items": [_ITEM]}
@@ -45,7 +51,8 @@ SAMPLES_GIVEN: dict[str, Any] = {
     "prior": "position-table",
     "seed": 7,
     "temperature": 0.9,
-    "items": [{**_ITEM, "bits": 21.5}],
+    "windowed": True,
+    "items": [{**_ITEM, "bits": 21.5, "drawn_bits": 20.75}],
 }
 RECONSTRUCTIONS_GIVEN: dict[str, Any] = {
     **_IDS,

@@ -148,10 +148,18 @@ PATHS: Schema = {
     ),
     "/v1/sample": _work(
         "New tokens or pictures\n"
-        "Drawn from the bundle's table of how often each code stands at each position. JSON and "
-        "npy carry tokens, image types and zip pictures. Sample i depends on (seed, i) only.",
+        "Drawn from the model's prior; one without a learned prior draws from its table of how "
+        "often each code stands at each position. With tokens and a mask the rest is painted in. "
+        "JSON and npy carry tokens, image types and zip pictures. Sample i depends on the seed, i, "
+        "and what else was asked for, and on nothing beside.",
         parameters=("model", "quality"),
-        body={"application/json": _json("SampleSent", two_samples=examples.SAMPLE_SENT)},
+        body={
+            "application/json": _json(
+                "SampleSent",
+                two_samples=examples.SAMPLE_SENT,
+                painted_in=examples.PAINTED_IN_SENT,
+            )
+        },
         answer={
             **_PICTURES,
             "application/json": _json("Samples", samples=examples.SAMPLES_GIVEN),

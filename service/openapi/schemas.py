@@ -41,15 +41,68 @@ _IDS: dict[str, Schema] = {
     "tokenizer_id": TEXT_OR_NULL,
     "preprocess": TEXT_OR_NULL,
 }
+_GRID = array({"type": "integer", "minimum": 1}, minItems=2, maxItems=3)
 _ITEM: dict[str, Schema] = {
-    "grid": array({"type": "integer", "minimum": 1}, minItems=2, maxItems=3),
+    "grid": _GRID,
     "size": {"anyOf": [_SIZE, {"type": "null"}]},
     "tokens": _TOKENS,
     "margins": array({}),
     "bits": NUMBER,
+    "drawn_bits": NUMBER,
 }
-_ITEM_SENT = record(_ITEM, optional=("grid", "size", "margins", "bits"))
-_SAMPLED: dict[str, Schema] = {"prior": TEXT, "seed": INTEGER, "temperature": NUMBER}
+_ITEM_SENT = record(_ITEM, optional=("grid", "size", "margins", "bits", "drawn_bits"))
+_SAMPLED: dict[str, Schema] = {
+    "prior": TEXT,
+    "seed": INTEGER,
+    "temperature": NUMBER,
+    "windowed": {"type": "boolean"},
+}
+_WISH: dict[str, Schema] = {
+    "n": {"type": "integer", "minimum": 1, "default": 1},
+    "seed": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 2**64 - 1,
+        "description": "Drawn by the service, and in the answer, where it is left out.",
+    },
+    "temperature": {
+        "type": "number",
+        "minimum": 0,
+        "default": 1,
+        "description": "0 takes the likeliest code everywhere.",
+    },
+    "top_k": {"type": "integer", "minimum": 0, "default": 0, "description": "0 is all codes."},
+    "top_p": {"type": "number", "exclusiveMinimum": 0, "maximum": 1, "default": 1},
+    "cfg_scale": {
+        "type": "number",
+        "minimum": 0,
+        "default": 0,
+        "description": "How far to guide towards the label, which it needs; 0 is not.",
+    },
+    "label": {
+        "anyOf": [INTEGER, TEXT, {"type": "null"}],
+        "description": "A class by number or name, of those that the model's prior knows.",
+    },
+    "passes": {
+        "anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}],
+        "description": "Calls of the prior; its own schedule where it is left out.",
+    },
+    "grid": {
+        "anyOf": [
+            array({"type": "integer", "minimum": 1}, minItems=2, maxItems=3),
+            {"type": "null"},
+        ],
+        "description": "The native grid where it is left out; others are drawn window by window.",
+    },
+    "tokens": {
+        "anyOf": [_TOKENS, {"type": "null"}],
+        "description": "Tokens that are known where `mask` is true. They stay as they are.",
+    },
+    "mask": {
+        "anyOf": [array({}), {"type": "null"}],
+        "description": "Rows of true and false, of the shape of the grid.",
+    },
+}
 _QUALITY = record({"mse": NUMBER, "psnr": NUMBER_OR_NULL, "ssim": NUMBER_OR_NULL})
 _USAGE = record(
     {
@@ -82,7 +135,7 @@ _MODEL: dict[str, Schema] = {
 
 SCHEMAS: dict[str, Schema] = {
     "ItemError": record({"error": record({"code": TEXT, "detail": TEXT})}),
-    "TokenItem": record(_ITEM, optional=("margins", "bits")),
+    "TokenItem": record(_ITEM, optional=("margins", "bits", "drawn_bits")),
     "Tokens": record(
         {
             **_IDS,
@@ -100,15 +153,7 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "ImagesSent": record({"images": array(BASE64, minItems=1)}, additionalProperties=False),
     "Images": record({"images": array({"anyOf": [BASE64, ref("schemas", "ItemError")]})}),
-    "SampleSent": record(
-        {
-            "n": {"type": "integer", "minimum": 1, "default": 1},
-            "seed": {"type": "integer", "minimum": 0, "maximum": 2**64 - 1},
-            "temperature": {"type": "number", "minimum": 0, "default": 1},
-        },
-        optional=("n", "seed", "temperature"),
-        additionalProperties=False,
-    ),
+    "SampleSent": record(_WISH, optional=tuple(_WISH), additionalProperties=False),
     "Samples": record(
         {
             **_IDS,

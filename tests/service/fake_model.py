@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from service.costs import CostModel
 from service.model import Model, Report, prove_model
 from service.run import run
 from service.settings import Settings, read_settings
+from vqtok.bundle import Bundle
 from vqtok.reference import Reference
 from vqtok.runtime.engine import Encoded
 from vqtok.runtime.fake import FakeEngine, fake_manifest
@@ -80,10 +82,9 @@ def open_fake(
         time.sleep(open_delay)
         manifest = fake_manifest(**changes)
         engine = LateEngine(manifest, fail_on=is_poison, num_runners=runners)
+        codebook = np.random.default_rng(1).normal(size=(256, 2)).astype(np.float32)
         model = prove_model(
-            manifest,
-            fake_reference(engine),
-            np.random.default_rng(1).normal(size=(256, 2)).astype(np.float32),
+            Bundle(Path("fake"), manifest, codebook, fake_reference(engine)),
             engine=engine,
             settings=settings,
             observer=observer,

@@ -40,7 +40,10 @@ TOKENS = [
     ({"Content-Type": "application/json"}, dump(examples.TOKENS_SENT)),
     ({"Content-Type": "application/x-npy"}, write_array(np.zeros((2, 3, 3), np.int32))),
 ]
-SAMPLES = [({"Content-Type": "application/json"}, dump(examples.SAMPLE_SENT))]
+SAMPLES = [
+    ({"Content-Type": "application/json"}, dump(document))
+    for document in (examples.SAMPLE_SENT, examples.PAINTED_IN_SENT)
+]
 QUERIES = ["", "?on_error=item", "?preprocess=adm_center_crop", "?size=3x3", "?layout=flat"]
 ACCEPTS = ["application/json", "application/json", "application/x-npy", "*/*"]
 

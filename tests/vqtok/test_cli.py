@@ -262,3 +262,51 @@ def test_it_runs_outside_the_checkout_and_takes_the_bundle_from_the_environment(
         assert done.returncode == (0 if arguments[0] == "encode" else 1)
     assert (photo.parent / "photo.npz").exists()
     assert "missing cannot be read: No such file" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def with_prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundles"), prior=True)
+
+
+def test_samples_are_pictures_or_tokens_of_the_seed(
+    vqtok: Command, tmp_path: Path, with_prior: Path
+) -> None:
+    options = ("--seed", 4, "--label", "lines", "--cfg-scale", 0.5, "--bundle", with_prior)
+    done = vqtok("sample", "-n", 3, "-o", tmp_path / "three", *options)
+    assert done.status == 0, done.stderr
+    assert "Seed 4; " in done.stderr
+    with Tokenizer.open(with_prior, "cpu") as tokenizer:
+        expected = tokenizer.sample(3, seed=4, label="lines", cfg_scale=0.5)
+    pictures = [read_image(path.read_bytes()) for path in sorted((tmp_path / "three").iterdir())]
+    assert np.array_equal(np.stack(pictures), np.stack(expected.images))
+    assert f"{expected.bits.mean():.1f} bits" in done.stderr
+    vqtok("sample", "-n", 3, "-o", tmp_path / "three.npy", *options)
+    tokens = [item.tokens for item in expected.tokens.images]
+    assert np.array_equal(np.load(tmp_path / "three.npy"), np.stack(tokens))
+
+
+def test_the_rest_of_a_grid_is_painted_in(
+    vqtok: Command, tmp_path: Path, with_prior: Path, photo: Path
+) -> None:
+    with Image.open(photo) as image:
+        image.resize((32, 32)).save(tmp_path / "small.png")
+    vqtok("encode", tmp_path / "small.png", "-o", tmp_path / "t.npy", "--bundle", with_prior)
+    mask = np.zeros((8, 8), bool)
+    mask[:, :5] = True
+    np.save(tmp_path / "mask.npy", mask)
+    known = ("--known", tmp_path / "t.npy", "--mask", tmp_path / "mask.npy")
+    done = vqtok("sample", "-o", tmp_path / "s.npy", *known, "--bundle", with_prior)
+    assert done.status == 0, done.stderr
+    before, after = np.load(tmp_path / "t.npy")[0], np.load(tmp_path / "s.npy")[0]
+    assert np.array_equal(after[mask], before[mask])
+
+
+def test_a_wish_that_the_prior_does_not_know_is_one_sentence(
+    vqtok: Command, tmp_path: Path, bundle: Path
+) -> None:
+    done = vqtok("sample", "-o", tmp_path / "s.png", "--label", "cat", "--bundle", bundle)
+    assert done.status == 1
+    assert done.stderr == (
+        "Error: The prior of this model (position-table) knows no labels. Leave label out.\n"
+    )

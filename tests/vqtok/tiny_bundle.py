@@ -16,10 +16,12 @@ from onnx import TensorProto, helper, numpy_helper
 from vqtok.bundle import codebook_npy, with_probe, write_bundle
 from vqtok.identity import codebook_id, tokenizer_id
 from vqtok.manifest import ImageSpec, Manifest
+from vqtok.priors.spec import PriorSpec
 from vqtok.reference import Reference
 from vqtok.runtime.onnx import open_engine
 
 WIDTH = 8
+TINY_LABELS = ("dots", "lines")
 Weights = dict[str, NDArray[np.float32]]
 
 
@@ -33,14 +35,22 @@ class TinyModel:
     code_dim: int = 4
     native_size: tuple[int, int] = (32, 32)
     seed: int = 0
+    prior: bool = False
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Tokens of a native image."""
+        tail = (self.depth,) if self.depth > 1 else ()
+        return (*(side // self.factor for side in self.native_size), *tail)
 
 
 def write_tiny_bundle(
-    folder: Path, name: str = "tiny", seed: int = 0, factor: int = 4, codebook_size: int = 32,
-    depth: int = 1, replace: bool = False,
-) -> Path:  # fmt: skip
-    """Write a bundle of native size 32x32 into `folder` / `name` and return its path."""
-    model = TinyModel(factor=factor, codebook_size=codebook_size, depth=depth, seed=seed)
+    folder: Path, name: str = "tiny", *, replace: bool = False, **options: Any
+) -> Path:
+    """Write a bundle of native size 32x32 into `folder` / `name` and return its path; `options` are
+    numbers of `TinyModel`.
+    """
+    model = TinyModel(**options)
     path = Path(folder) / name
     manifest, files = tiny_files(model, name)
     write_bundle(path, manifest, files, replace=replace)
@@ -58,6 +68,8 @@ def tiny_files(model: TinyModel, name: str = "tiny") -> tuple[Manifest, dict[str
         "codebook.npy": codebook_npy(codebook),
         "card.md": f"# {name}\n\nRandom weights, for tests.\n".encode(),
     }
+    if model.prior:
+        files["prior.onnx"] = prior_graph(model)
     reference = _reference(InMemory(manifest, files), model.seed)
     return manifest, {**files, "reference.npz": reference.to_npz()}
 
@@ -147,6 +159,42 @@ def decoder_graph(model: TinyModel, weights: Weights) -> bytes:
     )
 
 
+def prior_graph(model: TinyModel) -> bytes:
+    """A prior in which every known token speaks for some codes, everywhere alike."""
+    rng = np.random.default_rng([model.seed, 1])
+    codes, num = model.codebook_size, int(np.prod(model.grid))
+
+    def table(rows: int) -> NDArray[np.float32]:
+        return (1.5 * rng.standard_normal((rows, codes))).astype(np.float32)
+
+    graph = _Graph()
+    known = graph.add("Gather", graph.constant(3 * table(codes + 1)), "tokens", axis=0)
+    axes = graph.constant(np.array([1], np.int64))
+    known = graph.add("ReduceMean", known, axes, keepdims=0)
+    label = graph.add("Gather", graph.constant(table(len(TINY_LABELS) + 1)), "labels", axis=0)
+    everywhere = graph.add("Unsqueeze", graph.add("Add", known, label), axes)
+    place = graph.add("Gather", graph.constant(table(num)), "positions", axis=0)
+    graph.add("Add", place, everywhere, name="logits")
+    return graph.save(
+        [("tokens", TensorProto.INT32, ["N", num]), ("labels", TensorProto.INT32, ["N"]),
+         ("positions", TensorProto.INT32, ["N", "P"])],
+        [("logits", TensorProto.FLOAT, ["N", "P", codes])],
+    )  # fmt: skip
+
+
+def prior_spec(model: TinyModel) -> PriorSpec:
+    """Two groups: the first half of the positions, the second half."""
+    num = int(np.prod(model.grid))
+    return PriorSpec(
+        kind="masked",
+        schedule="halves",
+        groups=tuple(2 * i // num for i in range(num)),
+        order=tuple(range(num)),
+        any_order=True,
+        labels=TINY_LABELS,
+    )
+
+
 class _Graph:
     """Collects nodes in order; every node's output gets a name of its own."""
 
@@ -187,14 +235,12 @@ class _Graph:
 def _manifest(model: TinyModel, name: str, weights: Weights) -> Manifest:
     parts = {side: {k: v for k, v in weights.items() if k.startswith(side)}
              for side in ("encoder", "decoder", "codebook")}  # fmt: skip
-    height, width = model.native_size
-    tail = (model.depth,) if model.depth > 1 else ()
     return Manifest(
         name=name,
         version="1",
         method="vq",
         image=ImageSpec(channels=3, factor=model.factor, native_size=model.native_size),
-        grid=(height // model.factor, width // model.factor, *tail),
+        grid=model.grid,
         depth=model.depth,
         codebook_size=model.codebook_size,
         code_dim=model.code_dim,
@@ -204,6 +250,7 @@ def _manifest(model: TinyModel, name: str, weights: Weights) -> Manifest:
         decoder_halo=2,
         codebook_id=codebook_id(parts["decoder"], weights["codebook"], model.depth),
         tokenizer_id=tokenizer_id(parts["encoder"] | parts["codebook"], {"rule": "vq"}, "fp32"),
+        prior=prior_spec(model) if model.prior else None,
         memory={"encoder_bytes_per_pixel": 64.0, "decoder_bytes_per_pixel": 64.0},
     )
 

@@ -70,7 +70,7 @@ def _prepared(
 ) -> "CudaEngine":
     manifest = source.manifest
     encoder, decoder = (
-        CudaGraph(ort, _cuda_session(ort, source, file, capture=capture), name, capture=capture)
+        CudaGraph(ort, open_cuda_session(ort, source, file, capture=capture), name, capture=capture)
         for file, name in (("encoder.onnx", "pixels"), ("decoder.onnx", "tokens"))
     )
     engine = CudaEngine(manifest, encoder, decoder)
@@ -216,7 +216,12 @@ class _Capture:
         return {name: value.numpy() for name, value in self._outputs.items()}
 
 
-def _cuda_session(ort: Any, source: GraphSource, file: str, *, capture: bool) -> Any:
+def open_cuda_session(ort: Any, source: GraphSource, file: str, *, capture: bool = False) -> Any:
+    """A CUDA session on one of a source's graphs, its runs to be captured or not.
+
+    Raises:
+        RuntimeUnavailable: it became a CPU session.
+    """
     provider_options = {
         "device_id": "0",
         "cudnn_conv_algo_search": "HEURISTIC",

@@ -32,7 +32,7 @@ class GraphSource(Protocol):
     def manifest(self) -> Manifest: ...
 
     def read(self, name: str) -> bytes:
-        """The bytes of "encoder.onnx" or "decoder.onnx"."""
+        """The bytes of "encoder.onnx", "decoder.onnx" or "prior.onnx"."""
         ...
 
 

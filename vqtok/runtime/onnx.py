@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqtok.errors import InvalidParameter, ModelFailure, RuntimeUnavailable
+from vqtok.priors import Prior, TablePrior
+from vqtok.priors.spec import PRIOR_FILE
+from vqtok.reference import Reference
 from vqtok.runtime import cuda
 from vqtok.runtime.cores import usable_cores
 from vqtok.runtime.engine import (
@@ -20,12 +23,14 @@ from vqtok.runtime.engine import (
     require_images,
     require_tokens,
 )
+from vqtok.runtime.learned_prior import OnnxPrior
 from vqtok.runtime.sessions import first_line, open_session, runtime_errors, session_options
 from vqtok.runtime.signature import Port, Signature
 
 DEVICES = ("auto", "cpu", "cuda")
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 CPU_BATCH_IMAGES = 8
+CUDA_PRIOR_ROWS = 16
 
 _DTYPES = {
     "tensor(uint8)": "uint8",
@@ -72,6 +77,26 @@ def open_engine(
             level = logging.WARNING if cuda.is_listed(ort) else logging.INFO
             _log.log(level, "Running on the CPU: %s", error.detail)
     return CpuEngine(ort, source, num_threads or usable_cores())
+
+
+def prior_of(source: GraphSource, reference: Reference, device: str) -> Prior:
+    """The learned prior of a bundle on "cpu" or "cuda"; the table of its reference where there is
+    none.
+
+    Raises:
+        RuntimeUnavailable: no onnxruntime, or no such device. BundleCorrupt: it does not load.
+    """
+    manifest = source.manifest
+    if manifest.prior is None:
+        return TablePrior(reference.position_counts, reference.usage)
+    ort = load_runtime()
+    if device == "cuda":
+        session, num_rows = cuda.open_cuda_session(ort, source, PRIOR_FILE), CUDA_PRIOR_ROWS
+    else:
+        session = open_session(ort, source.read(PRIOR_FILE), PRIOR_FILE, session_options(ort))
+        # Here a row takes the same time alone as among others.
+        num_rows = 1
+    return OnnxPrior(session, runtime_errors(ort), manifest, manifest.prior, num_rows)
 
 
 def load_runtime() -> Any:

@@ -1,5 +1,7 @@
 """Names, types and ranks of a graph's inputs and outputs, compared with the manifest."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vqtok.errors import BundleCorrupt
@@ -31,7 +33,7 @@ def check_encoder(signature: Signature, manifest: Manifest, file: str) -> None:
     Raises:
         BundleCorrupt: naming `file` and the input or output that differs.
     """
-    _check_input(signature, Port("pixels", "uint8", (None, None, None, 3)), file)
+    _check_inputs(signature, [Port("pixels", "uint8", (None, None, None, 3))], file)
     for name in manifest.outputs:
         if name == "tokens":
             _check_output(signature, name, "int32", 1 + len(manifest.grid), file)
@@ -45,15 +47,41 @@ def check_decoder(signature: Signature, manifest: Manifest, file: str) -> None:
     Raises:
         BundleCorrupt: naming `file` and the input or output that differs.
     """
-    _check_input(signature, Port("tokens", "int32", (None, None, None, *manifest.grid[2:])), file)
+    tokens = Port("tokens", "int32", (None, None, None, *manifest.grid[2:]))
+    _check_inputs(signature, [tokens], file)
     _check_output(signature, "pixels", "uint8", 4, file)
 
 
-def _check_input(signature: Signature, expected: Port, file: str) -> None:
-    names = [port.name for port in signature.inputs]
-    if names != [expected.name]:
-        raise BundleCorrupt(f"{file} takes {names}, not one input {expected.name!r}.")
-    port = signature.inputs[0]
+def check_prior(signature: Signature, manifest: Manifest, file: str) -> None:
+    """int32 "tokens" (N, positions), "labels" (N,) and "positions" (N, P) -> float32 "logits" (N,
+    P, K).
+
+    Raises:
+        BundleCorrupt: naming `file` and the input or output that differs.
+    """
+    num_positions = math.prod(manifest.grid)
+    expected = (
+        Port("tokens", "int32", (None, num_positions)),
+        Port("labels", "int32", (None,)),
+        Port("positions", "int32", (None, None)),
+    )
+    _check_inputs(signature, expected, file)
+    _check_output(signature, "logits", "float32", 3, file)
+    codes = {port.name: port.shape for port in signature.outputs}["logits"]
+    if codes is not None and codes[2] not in (None, manifest.codebook_size):
+        raise BundleCorrupt(f"{file}: logits are of {codes[2]} codes, the manifest's of others.")
+
+
+def _check_inputs(signature: Signature, expected: Sequence[Port], file: str) -> None:
+    names, wanted = ([port.name for port in ports] for ports in (signature.inputs, expected))
+    if names != wanted:
+        inputs = "one input" if len(wanted) == 1 else "the inputs"
+        raise BundleCorrupt(f"{file} takes {names}, not {inputs} {', '.join(map(repr, wanted))}.")
+    for port, other in zip(signature.inputs, expected, strict=True):
+        _check_port(port, other, file)
+
+
+def _check_port(port: Port, expected: Port, file: str) -> None:
     _check_dtype(port, expected.dtype, file)
     if port.shape is None or expected.shape is None:
         return

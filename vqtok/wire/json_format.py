@@ -10,9 +10,9 @@ Tokens, both ways:
 
 Sent to a service, all but `items` and its `tokens` may be left out; `grid` is needed where
 `tokens` are flat. `grid` has a third number, the depth, where it is above 1. Whatever a service
-answers may be sent back as it is: the `prior`, `seed` and `temperature` of samples and the `bits`
-of each are read over, and an item that failed stays one. Images are base64 of whole image files:
-`{"images": ["…", …]}`.
+answers may be sent back as it is: the `prior`, `seed`, `temperature` and `windowed` of samples and
+the `bits` of each are read over, and an item that failed stays one. Images are base64 of whole
+files: `{"images": ["…", …]}`.
 """
 
 import base64
@@ -43,8 +43,8 @@ from vqtok.wire.json_reading import (
 
 MEDIA_TYPE = "application/json"
 LABELS = ("model", "codebook_id", "tokenizer_id", "preprocess")
-SAMPLE_KEYS = ("prior", "seed", "temperature")
-ITEM_KEYS = ("grid", "size", "tokens", "margins", "bits")
+SAMPLE_KEYS = ("prior", "seed", "temperature", "windowed")
+ITEM_KEYS = ("grid", "size", "tokens", "margins", "bits", "drawn_bits")
 ERROR_KEYS = ("code", "detail")
 LONGEST_SIDE = 2**31 - 1
 
@@ -168,6 +168,8 @@ def _check_envelope(document: JsonObject) -> None:
     as_text(document, "prior")
     for key in ("seed", "temperature"):
         require_number(document.get(key), key)
+    if not isinstance(document.get("windowed"), bool | None):
+        raise MalformedBody("windowed must be true or false.")
 
 
 def _error_from_json(entry: Any, name: str, *, strict: bool = False) -> ItemError:
@@ -186,7 +188,8 @@ def _item_from_json(
         return _error_from_json(entry, name, strict=not options.answer)
     if not options.answer:
         only_known(entry, ITEM_KEYS, name)
-        require_number(entry.get("bits"), f"{name}.bits")
+        for key in ("bits", "drawn_bits"):
+            require_number(entry.get(key), f"{name}.{key}")
     if "tokens" not in entry:
         raise MalformedBody(f'{name} has no key "tokens".')
     tokens = integers(entry["tokens"], f"{name}.tokens")

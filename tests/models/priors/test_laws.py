@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch import Tensor
 
-from models.priors import PRIORS, TokenShape, build_prior
+from models.priors import PRIORS, Prior, TokenShape, build_prior
 from models.randomness import Noise
 from tests.models.priors.tiny import LEARNED, TINY, all_grids, tiny_prior
 
@@ -13,7 +14,7 @@ EACH = pytest.mark.parametrize("name", PRIORS)
 
 @EACH
 @pytest.mark.parametrize("label", [0, 2])
-def test_the_probabilities_of_all_grids_sum_to_one(name, label):
+def test_the_probabilities_of_all_grids_sum_to_one(name: str, label: int) -> None:
     prior = tiny_prior(name)
     grids = all_grids()
     labels = torch.full((len(grids),), label)
@@ -23,7 +24,7 @@ def test_the_probabilities_of_all_grids_sum_to_one(name, label):
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_they_do_under_any_schedule(schedule):
+def test_they_do_under_any_schedule(schedule: str) -> None:
     prior = tiny_prior("masked", schedules=(schedule,))
     grids = all_grids()
     total = prior.log_prob(grids, torch.zeros(len(grids), dtype=torch.long)).sum(1).exp().sum()
@@ -31,7 +32,7 @@ def test_they_do_under_any_schedule(schedule):
 
 
 @EACH
-def test_a_token_does_not_know_itself_nor_what_comes_after(name):
+def test_a_token_does_not_know_itself_nor_what_comes_after(name: str) -> None:
     prior = tiny_prior(name)
     grids = all_grids()
     labels = torch.zeros(len(grids), dtype=torch.long)
@@ -47,15 +48,15 @@ def test_a_token_does_not_know_itself_nor_what_comes_after(name):
         assert total == pytest.approx(1.0, abs=1e-6)
 
 
-def test_one_causal_pass_gives_what_a_pass_a_token_gives():
+def test_one_causal_pass_gives_what_a_pass_a_token_gives() -> None:
     prior = tiny_prior("autoregressive")
     grids, labels = all_grids(), torch.ones(81, dtype=torch.long)
-    token_by_token = super(type(prior), prior).log_prob(grids, labels)
+    token_by_token = Prior.log_prob(prior, grids, labels)
     torch.testing.assert_close(prior.log_prob(grids, labels), token_by_token, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", LEARNED)
-def test_labels_matter_and_no_label_is_one_of_them(name):
+def test_labels_matter_and_no_label_is_one_of_them(name: str) -> None:
     prior = tiny_prior(name)
     grids = all_grids()
     by_label = [prior.log_prob(grids, torch.full((81,), label)) for label in range(3)]
@@ -64,7 +65,7 @@ def test_labels_matter_and_no_label_is_one_of_them(name):
 
 
 @EACH
-def test_all_priors_know_levels(name):
+def test_all_priors_know_levels(name: str) -> None:
     shape = TokenShape((2, 1, 2), codebook_size=2)
     prior = tiny_prior(name, shape)
     grids = all_grids(shape)
@@ -73,7 +74,7 @@ def test_all_priors_know_levels(name):
 
 
 @pytest.mark.parametrize("name", LEARNED)
-def test_a_learned_prior_starts_near_the_marginal_and_learns_what_depends(name):
+def test_a_learned_prior_starts_near_the_marginal_and_learns_what_depends(name: str) -> None:
     """Two codes, the second token a copy of the first: one bit a grid, where tables need two."""
     torch.manual_seed(0)
     shape = TokenShape((1, 2), codebook_size=2)
@@ -92,11 +93,11 @@ def test_a_learned_prior_starts_near_the_marginal_and_learns_what_depends(name):
     assert _bits(prior.eval(), grids, labels) == pytest.approx(1.0, abs=0.05)
 
 
-def _bits(prior, grids, labels):
+def _bits(prior: Prior, grids: Tensor, labels: Tensor) -> float:
     return -float(prior.log_prob(grids, labels).sum(1).mean()) / 0.6931471805599453
 
 
-def test_no_prior_and_no_option_of_another_name():
+def test_no_prior_and_no_option_of_another_name() -> None:
     with pytest.raises(ValueError, match="no prior is called 'maskd'; there are uniform"):
         build_prior("maskd", TINY, {})
     with pytest.raises(ValueError, match="position has no option 'width'; it takes back_off"):

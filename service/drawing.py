@@ -1,0 +1,50 @@
+"""Samples of a request: passes of its grids through the queue, many grids at a time."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.entry import Row
+from service.job import Job
+from service.passes import packed
+from service.work import gather_or_cancel
+from vqtok.errors import VqtokError
+from vqtok.priors import Drawn, Reveal, TablePrior, Wish, begin, draw_all, result_of
+
+
+async def draw(job: Job, wish: Wish) -> Drawn:
+    """What a wish asks for.
+
+    Raises:
+        InvalidParameter, InvalidTokens: the prior cannot draw it. ModelFailure: the runtime failed.
+    """
+    prior, pool = job.model.prior, job.service.pool
+    if isinstance(prior, TablePrior):
+        return await pool.run(draw_all, prior, wish)
+    reveals = await pool.run(begin, prior, wish)
+    together = max(1, job.model.engine.max_batch_images // reveals[0].num_rows)
+    parts = [reveals[i : i + together] for i in range(0, len(reveals), together)]
+    await gather_or_cancel(_finish(job, part) for part in parts)
+    job.work.note_times()
+    return await pool.run(result_of, prior, wish, reveals)
+
+
+async def _finish(job: Job, reveals: Sequence[Reveal]) -> None:
+    """Draw grids of one plan, in step with each other."""
+
+    def accept(rows: list[Row]) -> None:
+        answers = iter(rows)
+        for reveal in reveals:
+            reveal.accept([_logits(next(answers)) for _ in range(reveal.num_rows)])
+
+    async with job.turn():
+        while not reveals[0].is_done:
+            asks = [ask for reveal in reveals for ask in reveal.asks()]
+            await job.work.reveal(packed(asks), accept)
+
+
+def _logits(row: Row) -> NDArray[np.float32]:
+    if isinstance(row, VqtokError):
+        raise row
+    return row[0]

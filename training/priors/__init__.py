@@ -1,0 +1,1 @@
+"""Priors over the tokens of a finished tokenizer: data, training, bits, and the graph to serve."""

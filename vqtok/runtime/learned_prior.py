@@ -1,0 +1,81 @@
+"""The learned prior of a bundle. The session is handed in: only `vqtok.runtime.onnx` opens it."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqtok.errors import ModelFailure
+from vqtok.manifest import Manifest
+from vqtok.priors.spec import PriorSpec
+from vqtok.runtime.sessions import first_line
+
+
+class OnnxPrior:
+    """A `Prior` on a graph: tokens int32 (n, N), labels int32 (n,), positions int32 (n, P) to
+    logits float32 (n, P, K).
+
+    The graph only ever runs at one shape, `num_rows` rows of the largest group's positions: what a
+    row gives then depends on nothing but the row.
+    """
+
+    def __init__(
+        self,
+        session: Any,
+        errors: tuple[type[Exception], ...],
+        manifest: Manifest,
+        spec: PriorSpec,
+        num_rows: int,
+    ) -> None:
+        self.name = spec.kind
+        self.grid = manifest.grid
+        self.codebook_size = manifest.codebook_size
+        self.groups: NDArray[np.int64] = np.array(spec.groups, np.int64)
+        self.order: NDArray[np.int64] = np.array(spec.order, np.int64)
+        self.any_order = spec.any_order
+        self.labels = spec.labels
+        self.num_rows = num_rows
+        self.num_positions = int(np.bincount(self.groups).max())
+        """Asked for in one run of the graph; more take several."""
+        self._session, self._errors = session, errors
+
+    def logits(
+        self,
+        tokens: NDArray[np.int32],
+        labels: NDArray[np.int32],
+        positions: NDArray[np.int32],
+    ) -> NDArray[np.float32]:
+        parts = [
+            np.concatenate(
+                [
+                    self._run(
+                        tokens[row : row + self.num_rows],
+                        labels[row : row + self.num_rows],
+                        positions[row : row + self.num_rows, first : first + self.num_positions],
+                    )
+                    for first in range(0, positions.shape[1], self.num_positions)
+                ],
+                axis=1,
+            )
+            for row in range(0, len(tokens), self.num_rows)
+        ]
+        return np.concatenate(parts)
+
+    def _run(
+        self,
+        tokens: NDArray[np.int32],
+        labels: NDArray[np.int32],
+        positions: NDArray[np.int32],
+    ) -> NDArray[np.float32]:
+        count, asked = positions.shape
+        feed = {
+            "tokens": np.zeros((self.num_rows, tokens.shape[1]), np.int32),
+            "labels": np.zeros(self.num_rows, np.int32),
+            "positions": np.zeros((self.num_rows, self.num_positions), np.int32),
+        }
+        feed["tokens"][:count], feed["labels"][:count] = tokens, labels
+        feed["positions"][:count, :asked] = positions
+        try:
+            return self._session.run(["logits"], feed)[0][:count, :asked]
+        except self._errors as error:
+            raise ModelFailure(f"onnxruntime failed: {first_line(error)}") from error
