@@ -195,6 +195,30 @@ def compare(
 
 
 @app.command()
+def compare_priors(
+    config: Annotated[
+        Path, typer.Argument(help="A TOML file: training/configs/priors/compare.toml.")
+    ],
+    work: Annotated[Path, typer.Option(help="Where the runs train.")] = Path("runs/priors"),
+    overrides: Overrides = None,
+    threads: Threads = None,
+) -> None:
+    """Train priors with equal budgets, or go on with that, and write a page about their bits."""
+    from training.priors.compare import compare_priors as run_comparison
+    from training.priors.compare import load_prior_comparison
+    from training.priors.page import draw, priors_page
+
+    if threads:
+        torch.set_num_threads(threads)
+    comparison = load_prior_comparison(config, overrides or ())
+    document = run_comparison(comparison, work)
+    page, picture = comparison.store.with_suffix(".md"), comparison.store.with_suffix(".png")
+    page.write_text(priors_page(document, picture.name))
+    draw(document, picture)
+    Console().print(f"{page} and {picture} are written.")
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="A folder of results, one JSON file a run.")],
 ) -> None:

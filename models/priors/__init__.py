@@ -16,6 +16,8 @@ PRIORS: dict[str, Callable[..., Prior]] = {
     "masked": MaskedPrior,
     "autoregressive": AutoregressivePrior,
 }
+TABLES = frozenset({"uniform", "marginal", "position"})
+"""Those that count tokens and have nothing to learn beyond that."""
 
 
 def build_prior(name: str, shape: TokenShape, options: Mapping[str, Any]) -> Prior:
@@ -33,4 +35,4 @@ def build_prior(name: str, shape: TokenShape, options: Mapping[str, Any]) -> Pri
     return PRIORS[name](shape, **options)
 
 
-__all__ = ["PRIORS", "Prior", "TokenShape", "build_prior"]
+__all__ = ["PRIORS", "TABLES", "Prior", "TokenShape", "build_prior"]

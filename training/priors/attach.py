@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.priors import Prior
+from models.priors import TABLES, Prior
 from training.graphs import export_prior
 from training.parity import ExportRefused
 from training.priors.measure import bits_of_images, standard_error
@@ -48,7 +48,7 @@ def add_prior(run: Path, options: AttachOptions) -> Manifest:
     if options.output.exists() and not options.replace:
         raise FileExistsError(f"{options.output} exists; pass --replace to write it anew")
     settings, prior = load_prior(run)
-    if not any(True for _ in prior.parameters()):
+    if settings.prior.kind in TABLES:
         raise ValueError(f"{settings.prior.kind} is a table; bundles have theirs without a graph")
     bundle, result = Bundle.open(settings.bundle), read_result(run)
     if result["tokenizer_id"] != str(bundle.manifest.tokenizer_id):

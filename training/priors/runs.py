@@ -52,6 +52,7 @@ def train_prior(
         "name": settings.name,
         "settings": settings.to_table(),
         "tokenizer_id": str(bundle.manifest.tokenizer_id),
+        "num_tokens": tokens.shape.num_positions,
         "label_names": list(tokens.label_names),
         "schedule": prior.schedule,
         "schedules": chosen,

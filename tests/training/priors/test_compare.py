@@ -1,0 +1,106 @@
+"""Priors compared on real images: what is trained once, what the page says."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.training.priors.test_run import LEARNED, settings_for
+from training.priors.compare import PriorComparison, compare_priors
+from training.priors.page import draw, priors_page, verdict
+from vqtok.bundle import Bundle
+
+
+@pytest.fixture(scope="module")
+def comparison(
+    bundle: Bundle, real_images: Path, tmp_path_factory: pytest.TempPathFactory
+) -> PriorComparison:
+    base = settings_for(bundle, real_images, "masked").model_dump(exclude={"name", "prior"})
+    return PriorComparison(
+        title="Priors",
+        store=tmp_path_factory.mktemp("store") / "priors.json",
+        base=base,
+        rows=[
+            {"name": kind, "prior": {"kind": kind, "options": LEARNED.get(kind, {})}}
+            for kind in ("uniform", "position", "masked", "autoregressive")
+        ],
+        learning_rates=[1e-3, 1e-2],
+        search_share=0.5,
+    )
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="module")
+def document(comparison: PriorComparison, work: Path) -> dict[str, Any]:
+    return compare_priors(comparison, work)
+
+
+def test_every_learned_row_has_the_same_search_and_tables_have_none(
+    document: dict[str, Any], work: Path
+) -> None:
+    rows = {row["name"]: row for row in document["rows"]}
+    assert rows["position"]["searched"] == rows["uniform"]["searched"] == {}
+    for name in ("masked", "autoregressive"):
+        row = rows[name]
+        assert set(row["searched"]) == {"0.001", "0.01"}
+        best = min(row["searched"], key=row["searched"].get)
+        assert row["learning_rate"] == float(best)
+        assert row["steps"] == 20
+        shares = [
+            json.loads((work / name / rate / "result.json").read_text()) for rate in row["searched"]
+        ]
+        assert [each["steps"] for each in shares] == [10, 10]
+        assert [each["validation"]["bits_per_image"] for each in shares] == list(
+            row["searched"].values()
+        )
+
+
+def test_differences_are_paired_over_the_test_images(document: dict[str, Any], work: Path) -> None:
+    rows = {row["name"]: row for row in document["rows"]}
+    bits = {name: np.load(work / name / "whole" / "test-bits.npy") for name in rows}
+    assert all(len(each) == 24 for each in bits.values())
+    difference = bits["masked"] - bits["position"]
+    mean, low, high = rows["masked"]["minus"]["position"]
+    assert mean == pytest.approx(difference.mean())
+    assert high - mean == pytest.approx(1.96 * difference.std(ddof=1) / 24**0.5)
+    assert mean - low == pytest.approx(high - mean)
+    assert rows["uniform"]["test"]["standard_error"] == pytest.approx(0, abs=1e-9)
+
+
+def test_what_is_done_is_not_done_again(
+    comparison: PriorComparison, document: dict[str, Any], work: Path
+) -> None:
+    checkpoints = sorted(work.rglob("checkpoint.pt"))
+    before = [path.stat().st_mtime_ns for path in checkpoints]
+    assert compare_priors(comparison, work) == document
+    assert [path.stat().st_mtime_ns for path in checkpoints] == before
+
+
+def test_the_page_says_what_the_store_holds(
+    comparison: PriorComparison, document: dict[str, Any], tmp_path: Path
+) -> None:
+    assert json.loads(comparison.store.read_text()) == document
+    page = priors_page(document, "priors.png")
+    for row in document["rows"]:
+        assert f"{row['test']['bits_per_image']:.2f} ±" in page
+    draw(document, tmp_path / "priors.png")
+    assert (tmp_path / "priors.png").stat().st_size > 10_000
+
+
+def row(name: str, bits: float, **others: float) -> dict[str, Any]:
+    minus = {other: [bits - b, bits - b - 1, bits - b + 1] for other, b in others.items()}
+    return {"name": name, "kind": name, "test": {"bits_per_image": bits}, "minus": minus}
+
+
+def test_the_verdict_says_so_where_masked_is_far_behind() -> None:
+    near = [row("masked", 104.0, autoregressive=100.0), row("autoregressive", 100.0, masked=104.0)]
+    assert "masked is +4.00% from autoregressive, within 5%" in verdict(near)
+    assert "autoregressive takes 3.85% fewer bits (2.88% to 4.81%) than masked" in verdict(near)
+    far = [row("masked", 106.0, autoregressive=100.0), row("autoregressive", 100.0, masked=106.0)]
+    assert "masked is +6.00% from autoregressive, NOT within 5%" in verdict(far)

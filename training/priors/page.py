@@ -1,0 +1,128 @@
+"""A comparison of priors as a page with a picture, made from its store and from nothing else."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from training.tables import markdown_table
+
+HOW = (
+    "{rows} priors over the tokens of one bundle, {images:,} test images, no labels given. Every "
+    "learned prior was trained with each learning rate of the search over {share:.0%} of the "
+    "budget, the best by validation bits over all of it. Bits are exact: the sum of -log2 p of "
+    "all tokens, as the prior's own schedule factorises them."
+)
+NEAR = 0.05
+"""How much further than the autoregressive prior a masked one may be, before the page says so."""
+
+
+def priors_page(document: Mapping[str, Any], picture: str) -> str:
+    """Markdown of a store, the best prior last but first in the text."""
+    rows: Sequence[Mapping[str, Any]] = document["rows"]
+    how = HOW.format(
+        rows=len(rows), images=rows[0]["test"]["images"], share=document["search_share"]
+    )
+    parts = [
+        f"# {document['title']}",
+        verdict(rows),
+        how,
+        _table(rows),
+        f"![Bits an image of each prior, and the learning curves]({picture})",
+        "## The search",
+        _search(rows),
+        "## Schedules",
+        _schedules(rows),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Each prior against the one before it, and the masked one against the autoregressive one."""
+    ordered = sorted(rows, key=lambda row: -row["test"]["bits_per_image"])
+    sentences = [
+        f"{after['name']} takes {_share(after, before)} than {before['name']}"
+        for before, after in pairwise(ordered)
+    ]
+    by_kind = {row["kind"]: row for row in rows}
+    if "masked" in by_kind and "autoregressive" in by_kind:
+        behind = (
+            by_kind["masked"]["test"]["bits_per_image"]
+            / by_kind["autoregressive"]["test"]["bits_per_image"]
+            - 1.0
+        )
+        within = "within" if behind <= NEAR else "NOT within"
+        sentences.append(f"masked is {behind:+.2%} from autoregressive, {within} {NEAR:.0%}")
+    return "; ".join(sentences) + "."
+
+
+def _share(row: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    mean, low, high = row["minus"][other["name"]]
+    whole = other["test"]["bits_per_image"]
+    return f"{-mean / whole:.2%} fewer bits ({-high / whole:.2%} to {-low / whole:.2%})"
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    head = ["prior", "bits an image", "bits a token", "passes", "parameters", "images seen", "rate"]
+    return markdown_table(head, [_cells(row) for row in rows])
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    bits, error = row["test"]["bits_per_image"], row["test"]["standard_error"]
+    passes = {each["schedule"]: each["passes"] for each in row["schedules"]}
+    rate = row["learning_rate"]
+    return [
+        row["name"],
+        f"{bits:.2f} ± {1.96 * error:.2f}",
+        f"{bits / row['num_tokens']:.3f}",
+        f"{row['schedule']}" + (f" ({passes[row['schedule']]})" if passes else ""),
+        f"{row['parameters']:,}",
+        f"{row['images']:,}",
+        "" if rate is None else f"{rate:g}",
+    ]
+
+
+def _search(rows: Sequence[Mapping[str, Any]]) -> str:
+    learned = [row for row in rows if row["searched"]]
+    rates = sorted({rate for row in learned for rate in row["searched"]}, key=float)
+    body = [[row["name"], *(f"{row['searched'][rate]:.2f}" for rate in rates)] for row in learned]
+    return "Validation bits an image by learning rate.\n\n" + markdown_table(
+        ["prior", *rates], body
+    )
+
+
+def _schedules(rows: Sequence[Mapping[str, Any]]) -> str:
+    body = [
+        [row["name"], each["schedule"], str(each["passes"]), f"{each['bits_per_image']:.2f}"]
+        for row in rows
+        for each in row["schedules"]
+    ]
+    return "Validation bits an image by schedule, of the same weights.\n\n" + markdown_table(
+        ["prior", "schedule", "passes", "bits"], body
+    )
+
+
+def draw(document: Mapping[str, Any], path: Path) -> None:
+    """The bits of each prior as bars, and validation bits over the steps of the learned ones."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    rows: Sequence[Mapping[str, Any]] = document["rows"]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.0, 4.0), layout="constrained")
+    bits = [row["test"]["bits_per_image"] for row in rows]
+    left.barh([row["name"] for row in rows], bits, color="#3f87c9")
+    left.set_xlim(0.95 * min(bits), 1.01 * max(bits))
+    left.set_xlabel("bits an image (test; the axis does not begin at 0)")
+    for row in rows:
+        if row["history"]:
+            seen = [point["step"] for point in row["history"]]
+            right.plot(
+                seen, [point["bits_per_image"] for point in row["history"]], label=row["name"]
+            )
+    right.set_xlabel("steps")
+    right.set_ylabel("bits an image (validation)")
+    right.legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
