@@ -85,21 +85,27 @@ def test_a_model_that_cannot_run_in_tiles_refuses_what_would_need_them() -> None
 
 def test_statistics_say_how_many_tokens_stand_behind_them() -> None:
     async def test(client: httpx.AsyncClient) -> None:
-        empty = (await client.get("/v1/codebook/stats")).json()["observed"]
-        assert (empty[0]["num_tokens"], empty[0]["perplexity"]) == (0, None)
+        empty = (await client.get("/v1/codebook/stats")).json()["native"]["since_start"]
+        assert (empty["num_tokens"], empty["usage"][0]["perplexity"]) == (0, None)
+        assert empty["reason"] == "No image has come yet."
         headers = {"Content-Type": "image/png"}
         for seed in range(3):
             await client.post("/v1/encode", content=png(seed), headers=headers)
         await client.post("/v1/reconstruct", content=png(3), headers=headers)
         stats = (await client.get("/v1/codebook/stats")).json()
-        (observed,) = stats["observed"]
+        since_start = stats["native"]["since_start"]
+        (observed,) = since_start["usage"]
+        assert (since_start["num_images"], since_start["num_tokens"]) == (4, 4 * 16)
         assert observed["num_tokens"] == 4 * 16
         assert 1 < observed["perplexity"] <= observed["used_codes"]
         assert observed["dead_codes"] == 256 - observed["used_codes"]
         assert stats["training"][0]["num_tokens"] == 256
-        assert sum(stats["margins"]["counts"]) == 4 * 16
-        assert stats["drift"] is None
-        assert stats["drift_reason"]
+        assert since_start["margins"]["num_values"] == 4 * 16
+        assert since_start["drift"]["kl_bits"] > 0
+        assert since_start["drift"]["calibrated"] is False
+        assert "vqtok calibrate" in since_start["drift"]["reason"]
+        assert stats["soft_perplexity"] is None
+        assert stats["reasons"]["soft_perplexity"]
         assert stats["distances"][0]["nearest_min"] > 0
 
     _run(create_app(Settings(), open_fake()), test)
