@@ -106,9 +106,39 @@ def test_statistics_say_how_many_tokens_stand_behind_them() -> None:
         assert "vqtok calibrate" in since_start["drift"]["reason"]
         assert stats["soft_perplexity"] is None
         assert stats["reasons"]["soft_perplexity"]
+        assert since_start["quantisation_error"] is None
+        assert stats["reasons"]["quantisation_error"]
         assert stats["distances"][0]["nearest_min"] > 0
 
     _run(create_app(Settings(), open_fake()), test)
+
+
+@pytest.mark.parametrize("changed", [{}, {"cache_bytes": 10**6}, {"tile_pixels": 1024}])
+def test_what_else_the_encoder_gives_is_counted_whichever_way_images_take(
+    changed: dict[str, int],
+) -> None:
+    outputs = ("quantisation_error", "tokens", "posterior_entropy", "margins")
+    images = np.zeros((3, 64, 64, 3), np.uint8)
+    images[..., 0], images[..., 1] = 51, 102
+
+    async def test(client: httpx.AsyncClient) -> None:
+        for route in ("encode", "reconstruct", "encode"):
+            answer = await client.post(f"/v1/{route}", content=write_array(images), headers=NPY)
+            assert answer.status_code == 200
+        stats = (await client.get("/v1/codebook/stats")).json()
+        found = stats["other"]["since_start"]
+        assert (found["num_images"], found["num_tokens"]) == (9, 9 * 256)
+        for name, value in (("quantisation_error", 0.2), ("posterior_entropy", 0.4)):
+            assert found[name]["num_values"] == 9 * 256
+            assert found[name]["mean"] == pytest.approx(value)
+            assert found[name]["quantiles"]["p50"] == pytest.approx(value, rel=0.13)
+            assert name not in stats["reasons"]
+        metrics = (await client.get("/metrics")).text
+        labels = {"window": "since_start", "grid": "other"}
+        assert counter(metrics, "vqtok_quantisation_error", **labels) == pytest.approx(0.2)
+        assert counter(metrics, "vqtok_posterior_entropy", **labels) == pytest.approx(0.4)
+
+    _run(create_app(Settings(**changed), open_fake(outputs=outputs)), test)
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, 16), (3, 16), (1, 300)])
