@@ -113,9 +113,13 @@ def test_statistics_say_how_many_tokens_stand_behind_them() -> None:
     _run(create_app(Settings(), open_fake()), test)
 
 
-@pytest.mark.parametrize("changed", [{}, {"cache_bytes": 10**6}, {"tile_pixels": 1024}])
+@pytest.mark.parametrize(
+    "settings",
+    [Settings(), Settings(cache_bytes=10**6), Settings(tile_pixels=1024)],
+    ids=["plain", "cached", "in tiles"],
+)
 def test_what_else_the_encoder_gives_is_counted_whichever_way_images_take(
-    changed: dict[str, int],
+    settings: Settings,
 ) -> None:
     outputs = ("quantisation_error", "tokens", "posterior_entropy", "margins")
     images = np.zeros((3, 64, 64, 3), np.uint8)
@@ -138,7 +142,7 @@ def test_what_else_the_encoder_gives_is_counted_whichever_way_images_take(
         assert counter(metrics, "vqtok_quantisation_error", **labels) == pytest.approx(0.2)
         assert counter(metrics, "vqtok_posterior_entropy", **labels) == pytest.approx(0.4)
 
-    _run(create_app(Settings(**changed), open_fake(outputs=outputs)), test)
+    _run(create_app(settings, open_fake(outputs=outputs)), test)
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, 16), (3, 16), (1, 300)])

@@ -27,7 +27,8 @@ def inverted(data_dir: Path, count: int) -> Pixels:
 
 def blurred(data_dir: Path, count: int) -> Pixels:
     """Blurred by a Gaussian of one pixel."""
-    return np.stack([gaussian_filter(image, (1, 1, 0)) for image in cifar(data_dir, count)])
+    images = [gaussian_filter(image, (1, 1, 0)) for image in cifar(data_dir, count)]
+    return np.stack(images).astype(np.uint8)
 
 
 def fashion(data_dir: Path, count: int) -> Pixels:

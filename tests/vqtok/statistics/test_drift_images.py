@@ -153,12 +153,12 @@ def test_other_test_images_raise_none(
     rows = encoded(engine, cifar[5000 : 5000 + 18 * WINDOW_IMAGES])
     for start in range(0, len(rows), WINDOW_IMAGES):
         windows.add(rows[start : start + WINDOW_IMAGES])
-        state = windows.states()["recent"]
-        assert state.alarm is not None
-        above += state.alarm.windows_above > 0
+        alarm = windows.states()["recent"].alarm
+        assert alarm is not None
+        assert alarm.alarms == 0
+        above += alarm.windows_above > 0
     print(f"\n{above} of 18 windows above the threshold")  # noqa: T201
-    assert state.num_windows == 18
-    assert state.alarm.alarms == 0
+    assert windows.states()["recent"].num_windows == 18
 
 
 def test_the_null_is_of_what_live_windows_compute(

@@ -1,5 +1,7 @@
 """Null distributions of drift where the truth is known, and what is refused."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -7,6 +9,8 @@ from numpy.typing import NDArray
 from vqtok.errors import InvalidInput
 from vqtok.statistics import DriftNull, ReferenceUsage, resample_null
 from vqtok.statistics.resampling import FEWEST_IMAGES
+
+Draw = Callable[[int, np.random.Generator], NDArray[np.int64]]
 
 K = 64
 CELLS = 36
@@ -33,9 +37,10 @@ REFERENCE = np.round(10**8 * _shares()).astype(np.int64)
 USAGE = ReferenceUsage(REFERENCE)
 
 
-def kl_of_fresh(images: object, size: int, count: int, rng: np.random.Generator) -> np.ndarray:
+def kl_of_fresh(
+    images: Draw, size: int, count: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
     """KL of windows of images that nobody has seen."""
-    assert callable(images)
     counts = (np.bincount(images(size, rng).ravel(), minlength=K) for _ in range(count))
     return np.array([USAGE.kl_bits(each[None]) for each in counts])
 
@@ -51,11 +56,10 @@ def test_for_independent_tokens_the_mean_is_the_bias_of_the_plug_in() -> None:
 
 
 @pytest.mark.parametrize("images", [independent, alike])
-def test_fresh_windows_exceed_the_thresholds_as_often_as_they_say(images: object) -> None:
+def test_fresh_windows_exceed_the_thresholds_as_often_as_they_say(images: Draw) -> None:
     """Mean over calibrations. With 1,024 images, the quantiles for windows of 1,024 are scaled from
     those of 256, and are on the safe side.
     """
-    assert callable(images)
     rng = np.random.default_rng(1)
     fresh = {size: kl_of_fresh(images, size, 600, rng) for size in (16, 64, 256, 1024)}
     above: dict[int, list[float]] = {size: [] for size in fresh}

@@ -154,6 +154,7 @@ def test_without_a_threshold_for_its_size_a_window_raises_no_alarm() -> None:
         for name in ("recent", "long")
     )
     assert (recent.calibrated, recent.alarm, recent.alarms) == (True, True, 1)
+    assert recent.kl_bits is not None
     assert recent.z == pytest.approx((recent.kl_bits - 0.5) / 0.1)
     assert recent.threshold_bits == pytest.approx({"q50": 0.5, "q95": 0.7, "q99": 0.8, "q99.9": 1})
     assert (long.calibrated, long.alarm, long.z, long.threshold_bits) == (False, None, None, None)
