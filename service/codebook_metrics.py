@@ -3,7 +3,7 @@ counted anyway; no series is of a code, so their number does not depend on the c
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import Metric
@@ -17,85 +17,102 @@ from vqtok.statistics.figures import WindowFigures
 
 
 @dataclass(frozen=True)
-class _Gauge:
-    """A gauge of each window; `read` gives None where there is no such figure."""
+class _Figure:
+    """A figure of each window; `read` gives None where there is no such figure. Other grids have it
+    too, unless it is `of_native` images only.
+    """
 
     name: str
     meaning: str
     read: Callable[[WindowFigures], float | None]
+    of_native: bool = False
+    family: type[GaugeMetricFamily | CounterMetricFamily] = GaugeMetricFamily
 
 
-_GAUGES = (
-    _Gauge("window_images", "Images behind the figures of a window.", lambda w: w.num_images),
-    _Gauge("window_tokens", "Tokens behind the figures of a window.", lambda w: w.num_tokens),
-    _Gauge(
+_FIGURES = (
+    _Figure("window_images", "Images behind the figures of a window.", lambda w: w.num_images),
+    _Figure("window_tokens", "Tokens behind the figures of a window.", lambda w: w.num_tokens),
+    _Figure(
         "code_perplexity",
         "Perplexity of hard tokens; of several levels the geometric mean.",
         lambda w: _mean_perplexity([each.perplexity for each in w.usage]),
     ),
-    _Gauge(
+    _Figure(
         "code_perplexity_miller_madow",
         "The same, corrected for the number of tokens.",
         lambda w: _mean_perplexity([each.perplexity_miller_madow for each in w.usage]),
     ),
-    _Gauge(
+    _Figure(
         "dead_codes",
         "Codes without a token, all levels together.",
         lambda w: _if_any(w, sum(each.dead_codes for each in w.usage)),
     ),
-    _Gauge(
+    _Figure(
         "dead_codes_by_chance",
         "Codes that as many independent tokens of the reference would miss.",
         lambda w: _if_any(w, sum(each.dead_codes_by_chance or 0.0 for each in w.usage)),
     ),
-    _Gauge(
+    _Figure(
         "quantisation_error",
         "Mean squared distance of a vector to its code, if the encoder gives it.",
         lambda w: w.quantisation_error.mean if w.quantisation_error else None,
     ),
-    _Gauge(
+    _Figure(
         "posterior_entropy",
         "Mean entropy of the posterior over codes in bits, if the encoder gives it.",
         lambda w: w.posterior_entropy.mean if w.posterior_entropy else None,
     ),
-    _Gauge(
+    _Figure(
         "drift_kl", "KL of live tokens to the reference, bits a cell.", lambda w: w.drift.kl_bits
     ),
-    _Gauge(
+    _Figure(
         "drift_js",
         "Jensen-Shannon divergence of live tokens and the reference, bits a cell.",
         lambda w: w.drift.js_bits,
     ),
-    _Gauge(
+    _Figure(
         "new_code_rate",
         "Share of tokens on codes that the reference never saw.",
         lambda w: w.drift.new_code_rate,
     ),
-)
-
-_CALIBRATED = (
-    _Gauge(
+    _Figure(
         "drift_z",
         "Standard deviations of the KL from its mean while nothing drifts.",
         lambda w: w.drift.z,
+        of_native=True,
     ),
-    _Gauge(
+    _Figure(
         "drift_threshold",
         "KL in bits that one window in a thousand exceeds while nothing drifts.",
         lambda w: w.drift.threshold_bits["q99.9"] if w.drift.threshold_bits else None,
+        of_native=True,
     ),
-    _Gauge(
+    _Figure(
         "drift_windows_above",
         "Windows in a row, up to the last, above the threshold.",
         lambda w: w.drift.windows_above,
+        of_native=True,
     ),
-    _Gauge(
+    _Figure(
         "drift_alarm",
         "1 while three or more windows in a row are above the threshold, else 0.",
         lambda w: None if w.drift.alarm is None else float(w.drift.alarm),
+        of_native=True,
+    ),
+    _Figure(
+        "drift_alarms",
+        "Alarms that were raised, since the model was opened.",
+        lambda w: w.drift.alarms,
+        of_native=True,
+        family=CounterMetricFamily,
+    ),
+    _Figure(
+        "windows",
+        "Windows that were complete, since the model was opened.",
+        lambda w: w.num_windows,
+        family=CounterMetricFamily,
     ),
 )
-"""Only for images of the native grid, and only where the bundle is calibrated."""
 
 MARGIN_QUANTILES = ("p01", "p05", "p50")
 
@@ -118,22 +135,18 @@ class CodebookMetrics(Collector):
         yield _model_info(model)
         found = figures(model)
         every = [(grid, name, w) for grid, windows in found.items() for name, w in windows.items()]
-        for gauge in _GAUGES:
-            yield _family(gauge, ("window", "grid"), [((n, g), w) for g, n, w in every])
-        for gauge in _CALIBRATED:
-            yield _family(gauge, ("window",), [((n,), w) for n, w in found[NATIVE].items()])
+        for figure in _FIGURES:
+            yield _series(figure, every)
         yield _margins(every)
-        yield _alarms(found[NATIVE])
 
 
-def _family(
-    gauge: _Gauge, labels: tuple[str, ...], windows: list[tuple[tuple[str, ...], WindowFigures]]
-) -> Metric:
-    family = GaugeMetricFamily(f"vqtok_{gauge.name}", gauge.meaning, labels=labels)
-    for values, window in windows:
-        value = gauge.read(window)
-        if value is not None:
-            family.add_metric(values, value)
+def _series(figure: _Figure, every: Sequence[tuple[str, str, WindowFigures]]) -> Metric:
+    labels = ("window",) if figure.of_native else ("window", "grid")
+    family = figure.family(f"vqtok_{figure.name}", figure.meaning, labels=labels)
+    for grid, name, window in every:
+        value = figure.read(window)
+        if value is not None and (grid == NATIVE or not figure.of_native):
+            family.add_metric((name, grid)[: len(labels)], value)
     return family
 
 
@@ -148,7 +161,7 @@ def _model_info(model: Model) -> Metric:
     return family
 
 
-def _margins(every: list[tuple[str, str, WindowFigures]]) -> Metric:
+def _margins(every: Sequence[tuple[str, str, WindowFigures]]) -> Metric:
     family = GaugeMetricFamily(
         "vqtok_margin",
         "How clearly tokens won, 0 .. 1: quantiles of a window.",
@@ -159,18 +172,6 @@ def _margins(every: list[tuple[str, str, WindowFigures]]) -> Metric:
             value = window.margins.quantiles[quantile]
             if value is not None:
                 family.add_metric((name, grid, quantile), value)
-    return family
-
-
-def _alarms(windows: dict[str, WindowFigures]) -> Metric:
-    family = CounterMetricFamily(
-        "vqtok_drift_alarms",
-        "Alarms that were raised, since the model was opened.",
-        labels=("window",),
-    )
-    for name, window in windows.items():
-        if window.drift.alarms is not None:
-            family.add_metric((name,), window.drift.alarms)
     return family
 
 

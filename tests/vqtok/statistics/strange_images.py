@@ -1,5 +1,6 @@
 """Images of 32 x 32 unlike CIFAR-10's: (folder of data, number) -> uint8 (n, 32, 32, 3)."""
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,9 +34,19 @@ def blurred(data_dir: Path, count: int) -> Pixels:
 
 def fashion(data_dir: Path, count: int) -> Pixels:
     """Fashion-MNIST, two pixels wider on each side, grey as RGB."""
-    with np.load(data_dir / "fashion-mnist" / "fashion-mnist.npz", allow_pickle=False) as archive:
-        grey = archive["test_images"][:count]
+    grey = _grey(data_dir / "fashion-mnist")[:count]
     return np.pad(grey, ((0, 0), (2, 2), (2, 2)))[..., None].repeat(3, axis=-1)
+
+
+def _grey(folder: Path) -> Pixels:
+    """(10000, 28, 28) of the file of test images, as it is published or packed as npz."""
+    packed, published = folder / "fashion-mnist.npz", folder / "t10k-images-idx3-ubyte.gz"
+    if packed.is_file():
+        with np.load(packed, allow_pickle=False) as archive:
+            return archive["test_images"]
+    header_bytes = 16
+    data = gzip.decompress(published.read_bytes())
+    return np.frombuffer(data, np.uint8, offset=header_bytes).reshape(-1, 28, 28)
 
 
 STRANGE: dict[str, Callable[[Path, int], Pixels]] = {
