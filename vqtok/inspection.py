@@ -81,8 +81,8 @@ def _drift_rows(bundle: Bundle) -> dict[str, str]:
         return {"drift": "never calibrated (`vqtok calibrate`)"}
     least, most = drift.null.range
     tokens = f"{int(drift.usage.counts[0].sum()):,}"
-    origin = "training" if drift.source == "training" else "an operator's"
-    return {"drift": f"windows of {least} to {most} images, against {tokens} {origin} tokens"}
+    origin = "training" if drift.source == "training" else "an operator's images"
+    return {"drift": f"windows of {least} to {most} images, against {tokens} tokens of {origin}"}
 
 
 def _describe_tokens(path: Path) -> RenderableType:

@@ -107,7 +107,7 @@ def test_inspect_shows_it(
     assert "never calibrated" in capsys.readouterr().out
     assert run("inspect", calibrated) == 0
     shown = capsys.readouterr().out
-    assert "windows of 16 to 256 images" in shown
+    assert "windows of 16 to 256 images, against 16,640 tokens of an operator's images" in shown
     assert "effective dimension" in shown
 
 
