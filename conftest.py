@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The folder that holds `cifar10/` and `odd-images/`: `VQTOK_DATA`, else `data/` here."""
+    """The folder of `cifar10/`, `fashion-mnist/`, `odd-images/`: `VQTOK_DATA`, else `data/`."""
     folder = Path(os.environ.get("VQTOK_DATA") or ROOT / "data")
     if not folder.is_dir():
         pytest.skip(f"no data at {folder}: set VQTOK_DATA (README, section Data)")

@@ -20,6 +20,7 @@ from service.admission import Admission, AdmissionLimits
 from service.batch import Observer
 from service.budget import Budget
 from service.call import call_of
+from service.codebook_metrics import CodebookMetrics
 from service.cross_origin import cors
 from service.key_gate import KeyGate
 from service.keys import KeyRing
@@ -141,13 +142,15 @@ def _service(settings: Settings) -> Service:
     cache = TokenCache(settings.cache_bytes) if settings.cache_bytes else None
     if cache is not None:
         metrics.watch_cache(cache)
+    lifecycle: Lifecycle[Model] = Lifecycle(metrics.ready)
+    metrics.registry.register(CodebookMetrics(lambda: lifecycle.loaded_model))
     return Service(
         settings=settings,
         metrics=metrics,
         admission=admission,
         pool=Pool(settings.image_threads),
         pixels=Budget(settings.max_decoded_pixels),
-        lifecycle=Lifecycle(metrics.ready),
+        lifecycle=lifecycle,
         cache=cache,
         traces=open_traces(settings),
         keys=KeyRing(settings.api_keys, settings.api_keys_file) if settings.has_keys else None,

@@ -25,7 +25,12 @@ from vqtok.manifest import Manifest
 from vqtok.priors import Prior, TablePrior, Wish, draw_all, num_rows
 from vqtok.runtime.engine import Engine
 from vqtok.runtime.onnx import open_engine, prior_of
-from vqtok.statistics import CodebookDistances, codebook_distances
+from vqtok.statistics import (
+    CodebookDistances,
+    DriftReference,
+    codebook_distances,
+    measures_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +45,8 @@ class Model:
     """Everything that a request needs of the model.
 
     `codebook` is (K, D) or (depth, K, D), `training_usage` (K,) or (depth, K). `usage` counts the
-    tokens since `opened_at`, which is ISO 8601.
+    tokens since `opened_at`, which is ISO 8601, and compares them with `drift`: all of it begins
+    anew with each model that is opened.
     """
 
     manifest: Manifest
@@ -49,6 +55,7 @@ class Model:
     costs: CostModel
     prior: Prior
     usage: PassingTokens
+    drift: DriftReference
     training_usage: NDArray[np.int64]
     codebook: NDArray[np.float32]
     codebook_file: bytes
@@ -136,6 +143,7 @@ def prove_model(
     report(Phase.WARMING_UP)
     prior = prior or TablePrior(reference.position_counts, reference.usage)
     costs = measure(engine, manifest, partial(_draw_rows, prior))
+    drift = reference.drift_reference()
     _warm_up_figures()
     return Model(
         manifest=manifest,
@@ -143,7 +151,8 @@ def prove_model(
         batcher=_batcher(engine, prior, manifest, costs, settings, observer),
         costs=costs,
         prior=prior,
-        usage=PassingTokens(manifest.codebook_size, manifest.depth),
+        usage=PassingTokens(manifest, drift, settings.window_sizes),
+        drift=drift,
         training_usage=reference.usage,
         codebook=codebook,
         codebook_file=codebook_npy(codebook),
@@ -166,9 +175,11 @@ def _batcher(
     settings: Settings,
     observer: Observer,
 ) -> Batcher:
+    measures = measures_of(manifest)
+
     def encode(images: NDArray[Any]) -> Arrays:
         encoded = engine.encode(images)
-        return (encoded.tokens, encoded.margins)
+        return (encoded.tokens, encoded.margins, *(getattr(encoded, name) for name in measures))
 
     def decode(tokens: NDArray[Any]) -> Arrays:
         return (engine.decode(tokens),)

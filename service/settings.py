@@ -15,6 +15,9 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from service.usage import WindowSizes
+from vqtok.statistics.live import LONG_IMAGES, RECENT_IMAGES
+
 ENVIRONMENT_PREFIX = "VQTOK_"
 MEBIBYTE = 1024 * 1024
 
@@ -158,6 +161,16 @@ class Settings(BaseSettings):
         default=(),
         description="origins whose pages may call from a browser: https://a.example,… or *",
     )
+    recent_images: int = Field(
+        default=RECENT_IMAGES,
+        ge=16,
+        description="images of a window of statistics; drift shows after three windows",
+    )
+    long_images: int = Field(
+        default=LONG_IMAGES,
+        ge=16,
+        description="images of the long window, which sees smaller drifts, later",
+    )
     metrics: bool = Field(default=True, description="serve /metrics")
     metrics_port: int | None = Field(
         default=None,
@@ -191,6 +204,11 @@ class Settings(BaseSettings):
                 f"{flag('metrics')} true"
             )
         return self
+
+    @property
+    def window_sizes(self) -> WindowSizes:
+        """Images of the windows of statistics."""
+        return WindowSizes(self.recent_images, self.long_images)
 
     @property
     def has_keys(self) -> bool:

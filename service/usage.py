@@ -2,49 +2,92 @@
 what the model takes for it.
 """
 
+import logging
 import threading
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from vqtok.statistics import UsageCounter
+from vqtok.manifest import Manifest
+from vqtok.statistics import DriftReference, LiveWindows, Shape, WindowState
+from vqtok.statistics.live import LONG, LONG_IMAGES, RECENT, RECENT_IMAGES
+from vqtok.statistics.window import Row
 
 BUNCH_TOKENS = 8192
 
+NATIVE = "native"
+OTHER = "other"
+GRIDS = (NATIVE, OTHER)
+"""Images of the native grid, by which the reference was made; and all others, which only stand
+beside them."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WindowSizes:
+    """Images of a window."""
+
+    recent: int = RECENT_IMAGES
+    long: int = LONG_IMAGES
+
 
 class PassingTokens:
-    """Tokens and margins on their way into a counter. Safe for several threads; it keeps fewer than
-    `BUNCH_TOKENS` tokens and what was last added.
+    """Tokens and margins on their way into the windows. Safe for several threads; it keeps fewer
+    than `BUNCH_TOKENS` tokens and what was last added.
     """
 
-    def __init__(self, codebook_size: int, depth: int) -> None:
-        self._counter = UsageCounter(codebook_size, depth)
-        self._depth = depth
+    def __init__(
+        self, manifest: Manifest, reference: DriftReference, sizes: WindowSizes | None = None
+    ) -> None:
+        shape = Shape.of(manifest)
+        sizes = sizes or WindowSizes()
+        named = {RECENT: sizes.recent, LONG: sizes.long}
+        self._windows = {
+            grid: LiveWindows(shape, reference, named, calibrated=grid == NATIVE) for grid in GRIDS
+        }
+        self._model = manifest.full_name
+        self._grid = manifest.grid
         self._lock = threading.Lock()
-        self._waiting: list[tuple[NDArray[Any], NDArray[np.float32]]] = []
+        self._waiting: list[Row] = []
         self._num_waiting = 0
+        self._alarms = self._alarms_now()
 
-    def add(self, items: Sequence[tuple[NDArray[Any], NDArray[np.float32]]]) -> None:
-        """Tokens (h, w[, depth]) and margins (h, w) of some images."""
+    def add(self, rows: Sequence[Row]) -> None:
+        """What the encoder gave for some images: tokens (h, w[, depth]), margins (h, w) and what
+        else it gives.
+        """
         with self._lock:
-            self._waiting += items
-            self._num_waiting += sum(tokens.size for tokens, _ in items)
+            self._waiting += rows
+            self._num_waiting += sum(row[0].size for row in rows)
             if self._num_waiting >= BUNCH_TOKENS:
                 self._settle()
 
-    def counted(self) -> UsageCounter:
-        """The counter, with everything in it that has been added."""
+    def states(self) -> dict[str, dict[str, WindowState]]:
+        """For "native" and "other" grids each window as it stands, with everything in it that has
+        been added.
+        """
         with self._lock:
             self._settle()
-        return self._counter
+            return {grid: windows.states() for grid, windows in self._windows.items()}
 
     def _settle(self) -> None:
-        if not self._waiting:
+        waiting, self._waiting, self._num_waiting = self._waiting, [], 0
+        if not waiting:
             return
-        tokens = np.concatenate([each.reshape(-1, self._depth) for each, _ in self._waiting])
-        margins = np.concatenate([each.reshape(-1) for _, each in self._waiting])
-        self._waiting, self._num_waiting = [], 0
-        # (n, 1, depth), or (n, 1): a grid of n rows.
-        self._counter.add(tokens[:, None] if self._depth > 1 else tokens, margins)
+        native = [row for row in waiting if row[0].shape == self._grid]
+        self._windows[NATIVE].add(native)
+        if len(native) < len(waiting):
+            self._windows[OTHER].add([row for row in waiting if row[0].shape != self._grid])
+        self._log_alarms()
+
+    def _alarms_now(self) -> dict[str, bool]:
+        return self._windows[NATIVE].alarms()
+
+    def _log_alarms(self) -> None:
+        now = self._alarms_now()
+        for window, is_on in now.items():
+            if is_on and not self._alarms[window]:
+                log.warning("drift: images are not like those of %s (%s)", self._model, window)
+            elif self._alarms[window] and not is_on:
+                log.info("drift of images for %s has ended (%s)", self._model, window)
+        self._alarms = now

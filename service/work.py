@@ -89,7 +89,8 @@ class Work:
 
     async def run(self, kind: str, rows: NDArray[Any]) -> list[Row]:
         """What the model gives for rows of one shape, in order; an item above `tile_pixels` runs
-        tile by tile. "encode" gives (tokens, margins), "decode" (pixels,).
+        tile by tile. "encode" gives tokens, margins and
+        what else the encoder gives, "decode" (pixels,).
         """
         tiles = self._tiles(kind, rows.shape[1:])
         if not tiles:

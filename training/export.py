@@ -16,6 +16,7 @@ from models.storage import SETTINGS_FILE, WEIGHTS_FILE
 from training.card import Row, card
 from training.data import Part, Splits, load_splits
 from training.data.batches import whole_batches
+from training.drift import with_drift_null
 from training.evaluate import evaluate_engine, evaluate_model
 from training.graphs import ENCODER_OUTPUTS, export_decoder, export_encoder
 from training.memory import bytes_per_pixel
@@ -157,6 +158,7 @@ def _measured(
     last = Part(images, max(0, len(images) - PARITY_IMAGES), len(images))
     parity = measure_parity(model, engine, np.concatenate(list(whole_batches(last, 100))))
     reference = build_reference(engine, model, splits.train, last)
+    reference = with_drift_null(engine, reference, splits.test)
     files = {"reference.npz": reference.to_npz()}
     metrics: dict[str, Any] = {}
     shown = splits.test if len(splits.test) else last

@@ -15,6 +15,7 @@ from models import load
 from models.storage import SETTINGS_FILE, WEIGHTS_FILE
 from training.data import Part, Splits, load_splits
 from training.data.batches import whole_batches
+from training.drift import with_drift_null
 from training.evaluate import evaluate_engine
 from training.export import PARITY_IMAGES, blank_reference, reconstructions, tokenizer_id_of
 from training.int8 import constants, in_int8
@@ -130,8 +131,9 @@ def _measured(
     images = splits.train.images
     last = Part(images, max(0, len(images) - PARITY_IMAGES), len(images))
     counts = count_positions(variant, draft.codebook_size, splits.train)
+    reference = with_drift_null(variant, reference_of(variant, counts, last), splits.test)
     files = {
-        "reference.npz": reference_of(variant, counts, last).to_npz(),
+        "reference.npz": reference.to_npz(),
         "reconstructions.png": reconstructions(variant, splits.test if len(splits.test) else last),
     }
     metrics: dict[str, Any] = {}

@@ -1,10 +1,10 @@
-"""The command `vqtok`: encode, decode, sample, inspect, bench."""
+"""The command `vqtok`: encode, decode, sample, calibrate, inspect, bench."""
 
 import os
 import re
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -14,6 +14,9 @@ from rich.progress import track
 
 import vqtok
 from vqtok.bench.command import bench
+from vqtok.bundle import Bundle
+from vqtok.calibration import calibrate as calibrated
+from vqtok.calibration import joined, require_enough, write_calibrated
 from vqtok.errors import (
     DeadlineExceeded,
     Draining,
@@ -102,15 +105,7 @@ def encode(
     require_token_file(output)
     files = list(_expanded(images))
     with _open(bundle, url, device) as tokenizer:
-        batches = [
-            tokenizer.encode(some, preprocess, image_size=_parsed_size(image_size))
-            for some in _in_parts(files, "encoding")
-        ]
-    items = [item for batch in batches for item in batch.items]
-    first = batches[0]
-    batch = TokenBatch(
-        first.model, first.codebook_id, first.tokenizer_id, first.preprocess, tuple(items)
-    )
+        batch = _encode_files(tokenizer, files, preprocess, image_size)
     write_tokens(output, batch, [file.stem for file in files])
 
 
@@ -187,6 +182,35 @@ def sample(  # noqa: PLR0913 - each is an option of the command
 
 
 @app.command()
+def calibrate(
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
+    folder: Annotated[Path, typer.Argument(help="Images as the service will get them.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The bundle to write.")],
+    device: DeviceOption = "auto",
+    preprocess: Annotated[
+        str, typer.Option(help=f"As callers will ask for it: {', '.join(PREPROCESS)}.")
+    ] = "pad",
+    replace: Annotated[bool, typer.Option(help="Replace a bundle that is there.")] = False,
+) -> None:
+    """Write a copy of a bundle that raises an alarm when images are no longer like these."""
+    if output.exists() and not replace:
+        raise InvalidParameter(f"{output} exists; --replace writes it anew.")
+    opened = Bundle.open(bundle)
+    files = list(_expanded([folder]))
+    require_enough(len(files), 0, opened.manifest)
+    with Tokenizer.open(bundle, device) as tokenizer:
+        batch = _encode_files(tokenizer, files, preprocess)
+    calibration = calibrated(opened.manifest, batch, _shown)
+    origin = {"preprocess": preprocess, "other_grids": calibration.other_grids}
+    write_calibrated(opened, calibration, origin, output, overwrite=replace)
+    least, most = calibration.null.range
+    typer.echo(
+        f"{output} is written: drift is judged in windows of {least} to {most} images, against the "
+        f"tokens of {calibration.reference_images} images."
+    )
+
+
+@app.command()
 def inspect(
     path: Annotated[Path, typer.Argument(help="A bundle's folder, or a file of tokens.")],
 ) -> None:
@@ -236,12 +260,25 @@ def _expanded(paths: Sequence[Path]) -> Iterator[Path]:
         yield from found
 
 
+def _encode_files(
+    tokenizer: Tokenizer, files: Sequence[Path], preprocess: str, image_size: str | None = None
+) -> TokenBatch:
+    size = _parsed_size(image_size)
+    parts = _in_parts(files, "encoding")
+    return joined([tokenizer.encode(some, preprocess, image_size=size) for some in parts])
+
+
 def _in_parts(items: Sequence[Item], what: str) -> Iterator[Sequence[Item]]:
-    """Parts of the items, with a progress bar on a terminal when there are several parts."""
+    """Parts of the items, with a progress bar."""
     parts = [items[i : i + FILES_AT_ONCE] for i in range(0, len(items), FILES_AT_ONCE)]
+    return iter(_shown(parts, what, len(parts)))
+
+
+def _shown(items: Iterable[Item], what: str, total: int, /) -> Iterable[Item]:
+    """The items, with a progress bar on a terminal when there are several."""
     console = Console(stderr=True)
-    quiet = len(parts) < 2 or not console.is_terminal
-    return iter(track(parts, what, console=console, transient=True, disable=quiet))
+    quiet = total < 2 or not console.is_terminal
+    return track(items, what, total, console=console, transient=True, disable=quiet)
 
 
 def _decode_part(

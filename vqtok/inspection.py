@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from vqtok.bundle import Bundle
-from vqtok.statistics import codebook_distances, summarise
+from vqtok.statistics import codebook_distances, effective_dimension, summarise
 from vqtok.token_files import read_tokens
 
 MOST_ITEMS = 20
@@ -41,7 +41,8 @@ def _describe_bundle(folder: Path) -> RenderableType:
         "schema": manifest.schema_version,
         "files": ", ".join(sorted(manifest.digests)),
     }
-    tables = [_table("Bundle", rows), _table("Codebook", _codebook_rows(bundle))]
+    codebook = _codebook_rows(bundle) | _drift_rows(bundle)
+    tables = [_table("Bundle", rows), _table("Codebook", codebook)]
     for title in ("metrics", "parity", "memory", "provenance"):
         figures = getattr(manifest, title)
         if figures:
@@ -66,7 +67,22 @@ def _codebook_rows(bundle: Bundle) -> dict[str, str]:
             f"min {distances.nearest_min:.4g}, median {distances.nearest_median:.4g}"
         )
         rows[f"{prefix}duplicates"] = str(distances.duplicates)
+        dimension = effective_dimension(table, counts)
+        if dimension.participation_ratio is not None:
+            rows[f"{prefix}effective dimension"] = (
+                f"{dimension.participation_ratio:.1f} of {dimension.code_dim}"
+            )
     return rows
+
+
+def _drift_rows(bundle: Bundle) -> dict[str, str]:
+    drift = bundle.reference.drift_reference()
+    if drift.null is None:
+        return {"drift": "never calibrated (`vqtok calibrate`)"}
+    least, most = drift.null.range
+    tokens = f"{int(drift.usage.counts[0].sum()):,}"
+    origin = "training" if drift.source == "training" else "an operator's images"
+    return {"drift": f"windows of {least} to {most} images, against {tokens} tokens of {origin}"}
 
 
 def _describe_tokens(path: Path) -> RenderableType:

@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vqtok.errors import BundleCorrupt
 from vqtok.manifest import Manifest
+from vqtok.statistics import DriftNull, DriftReference, ReferenceUsage
 
 REFERENCE_FILE = "reference.npz"
 
@@ -22,8 +23,18 @@ _DTYPES: dict[str, type[np.generic]] = {
     "golden_reconstruction": np.uint8,
     "probe_margins": np.float32,
     "probe_pixels": np.uint8,
+    "drift_usage": np.int64,
+    "drift_images": np.int64,
+    "drift_mean": np.float64,
+    "drift_sd": np.float64,
+    "drift_quantiles": np.float64,
 }
-_OPTIONAL = frozenset({"probe_margins", "probe_pixels"})
+_OPTIONAL = frozenset(
+    {
+        *("probe_margins", "probe_pixels"),
+        *("drift_usage", "drift_images", "drift_mean", "drift_sd", "drift_quantiles"),
+    }
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +45,10 @@ class Reference:
     tokens. `golden_image` uint8 (H, W, 3) must give `golden_tokens` int32 (h, w[, depth]) and
     `golden_margins` float32 (h, w); these tokens must give `golden_reconstruction` uint8
     (H, W, 3). `probe_margins` and `probe_pixels` are the answers of `vqtok.proof.with_probe`; None
-    in a bundle without them. A later writer may add arrays; this reader leaves them out.
+    in a bundle without them. `drift_usage`, shaped as `usage`, counts tokens of an operator's
+    images (`vqtok calibrate`), and the other `drift_` arrays are those of
+    `vqtok.statistics.DriftNull`; None in a bundle that was never calibrated. A later writer may add
+    arrays; this reader leaves them out.
     """
 
     usage: NDArray[np.int64]
@@ -45,6 +59,30 @@ class Reference:
     golden_reconstruction: NDArray[np.uint8]
     probe_margins: NDArray[np.float32] | None = None
     probe_pixels: NDArray[np.uint8] | None = None
+    drift_usage: NDArray[np.int64] | None = None
+    drift_images: NDArray[np.int64] | None = None
+    drift_mean: NDArray[np.float64] | None = None
+    drift_sd: NDArray[np.float64] | None = None
+    drift_quantiles: NDArray[np.float64] | None = None
+
+    def with_drift_null(self, null: DriftNull) -> "Reference":
+        """The same with this null distribution of drift."""
+        return replace(self, **null.to_arrays())
+
+    def drift_reference(self) -> DriftReference:
+        """What live tokens are compared with: the operator's tokens where there are any, else those
+        of training.
+
+        Raises:
+            BundleCorrupt: the `drift_` arrays do not fit each other.
+        """
+        try:
+            null = DriftNull.from_arrays({name: getattr(self, name) for name in _DTYPES})
+        except ValueError as error:
+            raise BundleCorrupt(f"{REFERENCE_FILE}: drift arrays: {error}.") from None
+        if self.drift_usage is None:
+            return DriftReference(ReferenceUsage(self.usage), null)
+        return DriftReference(ReferenceUsage(self.drift_usage), null, "calibration")
 
     def to_npz(self) -> bytes:
         """The file's bytes; equal arrays give equal bytes."""
@@ -105,3 +143,16 @@ class Reference:
             raise BundleCorrupt(f"{REFERENCE_FILE}: golden_tokens leave 0 .. {codes - 1}.")
         if self.usage.min() < 0:
             raise BundleCorrupt(f"{REFERENCE_FILE}: usage holds a negative count.")
+        self._check_drift()
+
+    def _check_drift(self) -> None:
+        self.drift_reference()
+        usage = self.drift_usage
+        if usage is None:
+            return
+        if usage.shape != self.usage.shape:
+            raise BundleCorrupt(
+                f"{REFERENCE_FILE}: drift_usage has shape {usage.shape}, not {self.usage.shape}."
+            )
+        if usage.min() < 0:
+            raise BundleCorrupt(f"{REFERENCE_FILE}: drift_usage holds a negative count.")

@@ -1,6 +1,7 @@
 """What the operations of the OpenAPI document share: parameters, headers, problems, keys."""
 
-from service.openapi.schemas import SCHEMAS, TEXT, Schema, ref
+from service.openapi.schemas import SCHEMAS
+from service.openapi.shapes import TEXT, Schema, ref
 from service.problems import PROBLEM_MEDIA_TYPE
 from vqtok.images import PREPROCESS
 from vqtok.wire.format import LAYOUTS, TOKEN_DTYPES
@@ -31,6 +32,11 @@ PARAMETERS: dict[str, Schema] = {
     "layout": _parameter("layout", _choice(*LAYOUTS, default="grid"), "Nested tokens or flat."),
     "detail": _parameter(
         "detail", _choice("margin"), "Adds to JSON how clearly each token won, 0 .. 1."
+    ),
+    "counts": _parameter(
+        "counts",
+        _choice("true", "false", default="false"),
+        "Add how often each code was used since the start, by images of the native grid.",
     ),
     "strict": _parameter(
         "strict",

@@ -3,7 +3,7 @@
 from typing import Any
 
 from service.openapi import examples
-from service.openapi.schemas import Schema, ref
+from service.openapi.shapes import Schema, ref
 
 COMMON_HEADERS = (
     *("X-Request-Id", "Vqtok-Model", "Vqtok-Codebook-Id", "Vqtok-Tokenizer-Id"),
@@ -188,10 +188,10 @@ PATHS: Schema = {
         parameters=(_MODEL,),
     ),
     "/v1/codebook/stats": _read(
-        "How the codes are used, and how far apart they lie",
-        {"application/json": _json("Statistics")},
+        "How the codes are used, whether images drift, and how far apart codes lie",
+        {"application/json": _json("Statistics", after_200_images=examples.STATISTICS_GIVEN)},
         tag="model",
-        parameters=(_MODEL,),
+        parameters=(_MODEL, ref("parameters", "counts")),
     ),
     "/v1/models": _read(
         "The models that are served",

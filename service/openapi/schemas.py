@@ -1,34 +1,20 @@
 """The schemas of the OpenAPI document: what JSON goes in and comes out."""
 
-from typing import Any
-
+from service.openapi.shapes import (
+    BASE64,
+    INTEGER,
+    NUMBER,
+    NUMBER_OR_NULL,
+    TEXT,
+    TEXT_OR_NULL,
+    Schema,
+    array,
+    record,
+    ref,
+)
+from service.openapi.statistics import STATISTICS, WINDOW
 from service.problems import TITLES
 
-Schema = dict[str, Any]
-
-
-def ref(kind: str, name: str) -> Schema:
-    """A reference to a component."""
-    return {"$ref": f"#/components/{kind}/{name}"}
-
-
-def array(items: Schema, **rest: Any) -> Schema:
-    """An array's schema."""
-    return {"type": "array", "items": items, **rest}
-
-
-def record(properties: dict[str, Schema], *, optional: tuple[str, ...] = (), **rest: Any) -> Schema:
-    """An object's schema; every property that is not optional is required."""
-    required = [name for name in properties if name not in optional]
-    return {"type": "object", "properties": properties, "required": required, **rest}
-
-
-INTEGER: Schema = {"type": "integer", "minimum": 0}
-NUMBER: Schema = {"type": "number"}
-NUMBER_OR_NULL: Schema = {"type": ["number", "null"]}
-TEXT: Schema = {"type": "string"}
-TEXT_OR_NULL: Schema = {"type": ["string", "null"]}
-BASE64: Schema = {"type": "string", "contentEncoding": "base64"}
 _SIZE = array({"type": "integer", "minimum": 1}, minItems=2, maxItems=2)
 _TOKENS: Schema = {
     "description": "Nested as the grid, or flat in raster order, depth last.",
@@ -104,23 +90,6 @@ _WISH: dict[str, Schema] = {
     },
 }
 _QUALITY = record({"mse": NUMBER, "psnr": NUMBER_OR_NULL, "ssim": NUMBER_OR_NULL})
-_USAGE = record(
-    {
-        "num_tokens": INTEGER,
-        "codebook_size": INTEGER,
-        "used_codes": INTEGER,
-        "dead_codes": INTEGER,
-        "usage": NUMBER_OR_NULL,
-        "entropy_bits": NUMBER_OR_NULL,
-        "entropy_bits_miller_madow": NUMBER_OR_NULL,
-        "perplexity": NUMBER_OR_NULL,
-        "perplexity_miller_madow": NUMBER_OR_NULL,
-        "dead_codes_by_chance": NUMBER_OR_NULL,
-    }
-)
-_DISTANCES = record(
-    {"nearest_min": NUMBER, "nearest_median": NUMBER, "nearest_mean": NUMBER, "duplicates": INTEGER}
-)
 _MODEL: dict[str, Schema] = {
     "name": TEXT,
     "version": TEXT,
@@ -168,22 +137,8 @@ SCHEMAS: dict[str, Schema] = {
             "images": array({"anyOf": [BASE64, ref("schemas", "ItemError")]}),
         }
     ),
-    "Statistics": record(
-        {
-            **{name: schema for name, schema in _IDS.items() if name != "preprocess"},
-            "since": TEXT,
-            "observed": array(_USAGE),
-            "training": array(_USAGE),
-            "margins": record(
-                {"mean": NUMBER_OR_NULL, "edges": array(NUMBER), "counts": array(INTEGER)}
-            ),
-            "distances": array(_DISTANCES),
-            "soft": {"type": ["object", "null"]},
-            "soft_reason": TEXT_OR_NULL,
-            "drift": {"type": ["object", "null"]},
-            "drift_reason": TEXT_OR_NULL,
-        }
-    ),
+    "Statistics": STATISTICS,
+    "StatisticsWindow": WINDOW,
     "Models": record({"models": array(record(_MODEL))}),
     "Model": record(
         {

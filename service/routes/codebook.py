@@ -25,10 +25,11 @@ async def codebook(request: Request) -> Response:
 
 @router.get("/v1/codebook/stats")
 async def codebook_stats(request: Request) -> Response:
-    """How the codes were used since the start, and how far apart they lie."""
+    """How the codes are used, whether images drift, and how far apart codes lie."""
     service = service_of(request)
-    query = Query(request, ("model",))
+    query = Query(request, ("model", "counts"))
     model = service.model(query.text("model"))
+    counts = query.flag("counts")
     choose(header_text(request, b"accept"), (JSON,), what="the statistics")
-    body = await service.pool.run(lambda: json_format.dump(statistics(model)))
+    body = await service.pool.run(lambda: json_format.dump(statistics(model, counts=counts)))
     return Response(body, media_type=JSON)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from service.body import BITSTREAM, media_type_of
 from service.call import call_of
-from service.entry import Row
+from service.entry import Arrays, Row
 from service.intake import BODY_TYPES, ImageOptions, Loaded
 from service.job import Job
 from service.limits import Size
@@ -48,11 +48,20 @@ PARAMETERS = (
 
 @dataclass(frozen=True)
 class Encoded:
-    """One image's tokens (h, w[, depth]) and margins (h, w), and the size to return."""
+    """What the model gave for one image, and the size to return."""
 
-    tokens: NDArray[np.int32]
-    margins: NDArray[np.float32]
+    row: Arrays
     size: Size
+
+    @property
+    def tokens(self) -> NDArray[np.int32]:
+        """Tokens (h, w[, depth])."""
+        return self.row[0]
+
+    @property
+    def margins(self) -> NDArray[np.float32]:
+        """Margins (h, w)."""
+        return self.row[1]
 
 
 @router.post("/v1/encode")
@@ -67,7 +76,7 @@ async def encode(request: Request) -> Response:
 
     def serialise(results: Sequence[Encoded | VqtokError]) -> Response:
         encoded = [each for each in results if isinstance(each, Encoded)]
-        model.usage.add([(each.tokens, each.margins) for each in encoded])
+        model.usage.add([each.row for each in encoded])
         batch = token_batch(model.manifest, options.preprocess, results)
         response = tokens_response(batch, asked.wire, asked.writing)
         service.metrics.images.labels("encode").inc(len(encoded))
@@ -114,7 +123,7 @@ async def _finish(loaded: Loaded, rows: list[Row]) -> Sequence[Encoded | VqtokEr
 
 def _encoded(loaded: Loaded, rows: list[Row]) -> list[Encoded | VqtokError]:
     return [
-        row if isinstance(row, VqtokError) else Encoded(row[0], row[1], size)
+        row if isinstance(row, VqtokError) else Encoded(row, size)
         for row, size in zip(rows, loaded.sizes, strict=True)
     ]
 

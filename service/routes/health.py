@@ -1,5 +1,7 @@
 """Probes and metrics. They pass by admission, so that they answer when nothing else does."""
 
+import asyncio
+
 import orjson
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -45,4 +47,6 @@ async def metrics(request: Request) -> Response:
     service = service_of(request)
     if not service.settings.metrics or service.settings.metrics_port is not None:
         raise HTTPException(404)
-    return Response(service.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+    # Not in the pool, which may be busy with the very images that the metrics are to show.
+    body = await asyncio.to_thread(service.metrics.exposition)
+    return Response(body, media_type=CONTENT_TYPE_LATEST)

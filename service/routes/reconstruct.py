@@ -85,14 +85,14 @@ async def _reconstruct_chunk(
     encoded = {i: row for i, row in enumerate(rows) if not isinstance(row, VqtokError)}
     if not encoded:
         return [row for row in rows if isinstance(row, VqtokError)]
-    grids = np.stack([tokens for tokens, _ in encoded.values()])
+    grids = np.stack([row[0] for row in encoded.values()])
     decoded = await job.work.run("decode", grids)
     job.check(decoded, [loaded.indices[i] for i in encoded], num_items)
     by_row = dict(zip(encoded, decoded, strict=True))
     outcome = [by_row.get(i, row) for i, row in enumerate(rows)]
 
     def write() -> list[Result]:
-        job.model.usage.add([(tokens, margins) for tokens, margins in encoded.values()])
+        job.model.usage.add([*encoded.values()])
         return [_compared(loaded, i, row, chosen) for i, row in enumerate(outcome)]
 
     with job.call.stage("serialize"):

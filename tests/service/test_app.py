@@ -85,24 +85,64 @@ def test_a_model_that_cannot_run_in_tiles_refuses_what_would_need_them() -> None
 
 def test_statistics_say_how_many_tokens_stand_behind_them() -> None:
     async def test(client: httpx.AsyncClient) -> None:
-        empty = (await client.get("/v1/codebook/stats")).json()["observed"]
-        assert (empty[0]["num_tokens"], empty[0]["perplexity"]) == (0, None)
+        empty = (await client.get("/v1/codebook/stats")).json()["native"]["since_start"]
+        assert (empty["num_tokens"], empty["usage"][0]["perplexity"]) == (0, None)
+        assert empty["reason"] == "No image has come yet."
         headers = {"Content-Type": "image/png"}
         for seed in range(3):
             await client.post("/v1/encode", content=png(seed), headers=headers)
         await client.post("/v1/reconstruct", content=png(3), headers=headers)
         stats = (await client.get("/v1/codebook/stats")).json()
-        (observed,) = stats["observed"]
+        since_start = stats["native"]["since_start"]
+        (observed,) = since_start["usage"]
+        assert (since_start["num_images"], since_start["num_tokens"]) == (4, 4 * 16)
         assert observed["num_tokens"] == 4 * 16
         assert 1 < observed["perplexity"] <= observed["used_codes"]
         assert observed["dead_codes"] == 256 - observed["used_codes"]
         assert stats["training"][0]["num_tokens"] == 256
-        assert sum(stats["margins"]["counts"]) == 4 * 16
-        assert stats["drift"] is None
-        assert stats["drift_reason"]
+        assert since_start["margins"]["num_values"] == 4 * 16
+        assert since_start["drift"]["kl_bits"] > 0
+        assert since_start["drift"]["calibrated"] is False
+        assert "vqtok calibrate" in since_start["drift"]["reason"]
+        assert stats["soft_perplexity"] is None
+        assert stats["reasons"]["soft_perplexity"]
+        assert since_start["quantisation_error"] is None
+        assert stats["reasons"]["quantisation_error"]
         assert stats["distances"][0]["nearest_min"] > 0
 
     _run(create_app(Settings(), open_fake()), test)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [Settings(), Settings(cache_bytes=10**6), Settings(tile_pixels=1024)],
+    ids=["plain", "cached", "in tiles"],
+)
+def test_what_else_the_encoder_gives_is_counted_whichever_way_images_take(
+    settings: Settings,
+) -> None:
+    outputs = ("quantisation_error", "tokens", "posterior_entropy", "margins")
+    images = np.zeros((3, 64, 64, 3), np.uint8)
+    images[..., 0], images[..., 1] = 51, 102
+
+    async def test(client: httpx.AsyncClient) -> None:
+        for route in ("encode", "reconstruct", "encode"):
+            answer = await client.post(f"/v1/{route}", content=write_array(images), headers=NPY)
+            assert answer.status_code == 200
+        stats = (await client.get("/v1/codebook/stats")).json()
+        found = stats["other"]["since_start"]
+        assert (found["num_images"], found["num_tokens"]) == (9, 9 * 256)
+        for name, value in (("quantisation_error", 0.2), ("posterior_entropy", 0.4)):
+            assert found[name]["num_values"] == 9 * 256
+            assert found[name]["mean"] == pytest.approx(value)
+            assert found[name]["quantiles"]["p50"] == pytest.approx(value, rel=0.13)
+            assert name not in stats["reasons"]
+        metrics = (await client.get("/metrics")).text
+        labels = {"window": "since_start", "grid": "other"}
+        assert counter(metrics, "vqtok_quantisation_error", **labels) == pytest.approx(0.2)
+        assert counter(metrics, "vqtok_posterior_entropy", **labels) == pytest.approx(0.4)
+
+    _run(create_app(settings, open_fake(outputs=outputs)), test)
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, 16), (3, 16), (1, 300)])

@@ -106,7 +106,7 @@ def test_what_a_caller_who_leaves_has_sent_is_dropped(
     service: ServiceProcess, images: NDArray[np.uint8]
 ) -> None:
     body = write_array(images)
-    before = httpx.get(f"{service.url}/v1/codebook/stats").json()["observed"]
+    before = httpx.get(f"{service.url}/v1/codebook/stats").json()["native"]
     started = _in_the_model(service)
     connection = _begin(service, body, len(body) // 2)
     _wait_until(started + 16, service)
@@ -120,7 +120,7 @@ def test_what_a_caller_who_leaves_has_sent_is_dropped(
         time.sleep(0.01)
     for name in ("vqtok_work_seconds", "vqtok_body_bytes_held"):
         assert counter(metrics, name) == 0
-    assert httpx.get(f"{service.url}/v1/codebook/stats").json()["observed"] == before
+    assert httpx.get(f"{service.url}/v1/codebook/stats").json()["native"] == before
 
 
 @pytest.mark.parametrize("change", [-1, 1, 50_000])

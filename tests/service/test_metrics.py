@@ -1,6 +1,7 @@
 """Metrics: a real Prometheus scrapes them, and counts equal what was sent."""
 
 import base64
+import re
 import shutil
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 from service.metrics import STAGES
 from tests.service.load import png
-from tests.service.process import ServiceProcess, counter
+from tests.service.process import ROOT, ServiceProcess, counter
 
 PNG = {"Content-Type": "image/png"}
 SCRAPE_CONFIG = """
@@ -35,6 +36,14 @@ NAMES = {
     "vqtok_abandoned_total": "counter",
     "vqtok_build_info": "gauge",
     "vqtok_ready": "gauge",
+    "vqtok_model_info": "gauge",
+    "vqtok_code_perplexity": "gauge",
+    "vqtok_dead_codes": "gauge",
+    "vqtok_margin": "gauge",
+    "vqtok_drift_kl": "gauge",
+    "vqtok_drift_alarm": "gauge",
+    "vqtok_drift_alarms_total": "counter",
+    "vqtok_windows_total": "counter",
 }
 
 
@@ -57,6 +66,24 @@ def scraped(service: ServiceProcess) -> str:
 def test_every_metric_is_there_under_its_name(scraped: str) -> None:
     for name, kind in NAMES.items():
         assert f"# TYPE {name} {kind}" in scraped
+
+
+def test_every_metric_that_the_statistics_page_and_the_alert_rules_name_is_there(
+    scraped: str,
+) -> None:
+    there = set(re.findall(r"(?m)^# TYPE (\w+)", scraped))
+    for document in ("docs/statistics.md", "docker/alerts.yml"):
+        named = set(re.findall(r"vqtok_\w+", (ROOT / document).read_text()))
+        assert named
+        assert named <= there, document
+
+
+def test_the_statistics_page_names_every_metric_of_codes_and_drift(scraped: str) -> None:
+    page = (ROOT / "docs/statistics.md").read_text()
+    about = r"(?m)^# TYPE (vqtok_(?:code|dead|drift|margin|new|quant|poster|window)\w*)"
+    names = re.findall(about, scraped)
+    assert len(names) >= 15
+    assert [name for name in names if name not in page] == []
 
 
 def test_requests_are_counted_as_sent(scraped: str) -> None:
@@ -102,6 +129,12 @@ def test_promtool_finds_nothing_to_say(scraped: str, promtool: str) -> None:
         [promtool, "check", "metrics"], input=scraped, capture_output=True, text=True
     )
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+
+def test_promtool_takes_the_alert_rules(promtool: str) -> None:
+    command = [promtool, "check", "rules", str(ROOT / "docker" / "alerts.yml")]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 @pytest.fixture

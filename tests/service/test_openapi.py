@@ -14,6 +14,7 @@ from service.openapi import openapi_document
 from service.openapi.examples import example_pixels
 from service.problems import STATUSES
 from service.routes import ROUTES, WORKING_CALLS, decode, encode, reconstruct, sample
+from tests.service.process import ROOT
 from vqtok.images import write_image
 from vqtok.wire.npy_format import write_array
 
@@ -135,6 +136,25 @@ def test_every_answer_to_a_get_is_as_described(client: httpx.Client, path: str) 
     assert answer.headers["content-type"].startswith(described[0])
     if described[0] == "application/json":
         _check(answer.json(), described[1]["schema"])
+
+
+def _property_names(schema: dict[str, Any]) -> Iterator[str]:
+    for name, each in schema.get("properties", {}).items():
+        yield name
+        yield from _property_names(each)
+    for part in (*schema.get("anyOf", ()), *filter(None, [schema.get("items")])):
+        yield from _property_names(part)
+
+
+def test_the_statistics_page_names_every_figure() -> None:
+    page = (ROOT / "docs/statistics.md").read_text()
+    names = set(_property_names(COMPONENTS["schemas"]["StatisticsWindow"]))
+    names |= set(COMPONENTS["schemas"]["Statistics"]["properties"])
+    assert {"kl_bits", "js_bits", "dead_codes", "num_tokens", "usage_counts"} <= names
+    known = set(re.findall(r"\w+", page))
+    # Named as a group there: p01, p05, … and q50, q95, …
+    left = {name for name in names if not re.fullmatch(r"[pq][0-9.]+", name)} - known
+    assert left == set()
 
 
 def test_a_model_is_found_by_name_and_by_version(client: httpx.Client) -> None:

@@ -191,12 +191,14 @@ def test_samples_have_depth_and_codes_that_stood_there(
 def test_statistics_have_an_entry_for_each_level(client: httpx.Client, bundle: Bundle) -> None:
     client.post("/v1/encode", content=write_array(pictures()), headers=NPY)
     stats = client.get("/v1/codebook/stats").json()
-    for name in ("observed", "training", "distances"):
+    observed = stats["native"]["since_start"]["usage"]
+    for name in ("training", "distances"):
         assert len(stats[name]) == DEPTH, name
+    assert len(observed) == DEPTH
     usage = bundle.reference.usage
     for level, entry in enumerate(stats["training"]):
         shares = usage[level][usage[level] > 0] / usage[level].sum()
         assert entry["perplexity"] == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
-        assert stats["observed"][level]["num_tokens"] == stats["observed"][0]["num_tokens"] > 0
+        assert observed[level]["num_tokens"] == observed[0]["num_tokens"] > 0
     table = read_array(client.get("/v1/codebook").content)
     np.testing.assert_array_equal(table, bundle.codebook)

@@ -21,9 +21,11 @@ from vqtok.runtime.engine import Encoded, require_images, require_tokens
 class FakeEngine:
     """A token is the colour of its patch's first pixel, modulo K; a decoded patch has one colour.
 
-    So `encode(decode(tokens)) == tokens` for depth 1. `delay_seconds` passes in every call, and a
-    batch fails as a whole when `fail_on` is true of one of its items: an image (H, W, 3) or a
-    grid of tokens. `batch_sizes` lists the batches in the order in which they began.
+    So `encode(decode(tokens)) == tokens` for depth 1. Quantisation error and posterior entropy,
+    where the manifest's `outputs` have them, are that pixel's red and green, scaled to 0 .. 1.
+    `delay_seconds` passes in every call, and a batch fails as a whole when `fail_on` is true of one
+    of its items: an image (H, W, 3) or a grid of tokens. `batch_sizes` lists the batches in the
+    order in which they began.
     """
 
     device = "cpu"
@@ -55,7 +57,12 @@ class FakeEngine:
         if self._manifest.depth > 1:
             codes = codes[..., None] + np.arange(self._manifest.depth)
         tokens = (codes % self._manifest.codebook_size).astype(np.int32)
-        return Encoded(tokens, np.ones(tokens.shape[:3], np.float32))
+        measured = {
+            name: (first[..., channel] / 255).astype(np.float32)
+            for channel, name in enumerate(("quantisation_error", "posterior_entropy"))
+            if name in self._manifest.outputs
+        }
+        return Encoded(tokens, np.ones(tokens.shape[:3], np.float32), **measured)
 
     def decode(self, tokens: NDArray[np.int32]) -> NDArray[np.uint8]:
         require_tokens(tokens, self._manifest.depth)
