@@ -22,8 +22,14 @@ _DTYPES: dict[str, type[np.generic]] = {
     "golden_reconstruction": np.uint8,
     "probe_margins": np.float32,
     "probe_pixels": np.uint8,
+    "coder_clusters": np.uint16,
+    "coder_context_counts": np.uint32,
+    "coder_smoothing": np.int64,
 }
-_OPTIONAL = frozenset({"probe_margins", "probe_pixels"})
+_CODER = ("coder_clusters", "coder_context_counts", "coder_smoothing")
+_OPTIONAL = frozenset({"probe_margins", "probe_pixels", *_CODER})
+MOST_COUNTED = 2**27
+"""So many tokens at most in one row of counts: weights made of them then stay below 2⁵³."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +40,10 @@ class Reference:
     tokens. `golden_image` uint8 (H, W, 3) must give `golden_tokens` int32 (h, w[, depth]) and
     `golden_margins` float32 (h, w); these tokens must give `golden_reconstruction` uint8
     (H, W, 3). `probe_margins` and `probe_pixels` are the answers of `vqtok.proof.with_probe`; None
-    in a bundle without them. A later writer may add arrays; this reader leaves them out.
+    in a bundle without them. `coder_clusters` uint16 (depth, K), `coder_context_counts` uint32
+    (depth, (C + 1)², K) and `coder_smoothing` int64 (4, depth) are what bitstreams are coded by
+    (`vqtok.bitstream.CoderTables`), all of them or none. A later writer may add arrays; this
+    reader leaves them out.
     """
 
     usage: NDArray[np.int64]
@@ -45,6 +54,9 @@ class Reference:
     golden_reconstruction: NDArray[np.uint8]
     probe_margins: NDArray[np.float32] | None = None
     probe_pixels: NDArray[np.uint8] | None = None
+    coder_clusters: NDArray[np.uint16] | None = None
+    coder_context_counts: NDArray[np.uint32] | None = None
+    coder_smoothing: NDArray[np.int64] | None = None
 
     def to_npz(self) -> bytes:
         """The file's bytes; equal arrays give equal bytes."""
@@ -105,3 +117,31 @@ class Reference:
             raise BundleCorrupt(f"{REFERENCE_FILE}: golden_tokens leave 0 .. {codes - 1}.")
         if self.usage.min() < 0:
             raise BundleCorrupt(f"{REFERENCE_FILE}: usage holds a negative count.")
+        self._check_coder(manifest.depth, codes)
+
+    def _check_coder(self, depth: int, codes: int) -> None:
+        present = [name for name in _CODER if getattr(self, name) is not None]
+        if not present:
+            return
+        if len(present) < len(_CODER):
+            raise BundleCorrupt(f"{REFERENCE_FILE} holds {' and '.join(present)} alone.")
+        clusters, counts, smoothing = (getattr(self, name) for name in _CODER)
+        shape = counts.shape
+        sides = round(shape[1] ** 0.5) if len(shape) == 3 else 0
+        fits = (
+            clusters.shape == (depth, codes)
+            and shape == (depth, sides * sides, codes)
+            and sides > int(clusters.max()) + 1
+            and smoothing.shape == (4, depth)
+        )
+        if not fits:
+            raise BundleCorrupt(
+                f"{REFERENCE_FILE}: the arrays of the coders have the shapes {clusters.shape}, "
+                f"{shape} and {smoothing.shape}, which do not fit each other or the manifest."
+            )
+        sums = (counts.sum(axis=-1, dtype=np.int64), self.position_counts.sum(axis=-1))
+        too_many = max(int(each.max()) for each in sums) >= MOST_COUNTED
+        if too_many or not 1 <= smoothing.min() <= smoothing.max() < MOST_COUNTED:
+            raise BundleCorrupt(
+                f"{REFERENCE_FILE}: the arrays of the coders hold too large values."
+            )
