@@ -19,6 +19,7 @@ from service.lifecycle import Phase
 from service.quality import SSIM_WINDOW, compare
 from service.settings import Settings
 from service.usage import PassingTokens
+from vqtok.bitstream import CoderTables, Coding
 from vqtok.bundle import Bundle, codebook_npy, golden_check
 from vqtok.manifest import Manifest
 from vqtok.reference import Reference
@@ -40,7 +41,7 @@ class Model:
     """Everything that a request needs of the model.
 
     `codebook` is (K, D) or (depth, K, D), `training_usage` (K,) or (depth, K). `usage` counts the
-    tokens since `opened_at`, which is ISO 8601.
+    tokens since `opened_at`, which is ISO 8601. `coding` writes and reads bitstreams.
     """
 
     manifest: Manifest
@@ -52,6 +53,7 @@ class Model:
     training_usage: NDArray[np.int64]
     codebook: NDArray[np.float32]
     codebook_file: bytes
+    coding: Coding
     opened_at: str
     _distances: list[CodebookDistances] = field(default_factory=list[CodebookDistances])
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -147,6 +149,7 @@ def prove_model(
         training_usage=reference.usage,
         codebook=codebook,
         codebook_file=codebook_npy(codebook),
+        coding=Coding(manifest.codebook_size, manifest.depth, CoderTables.of(reference)),
         opened_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

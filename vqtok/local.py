@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vqtok.bitstream import CoderTables, Coding
 from vqtok.bundle import Bundle, golden_check
 from vqtok.errors import TooLarge
 from vqtok.images import ImageLimits, Prepared, preprocess
@@ -58,6 +59,8 @@ class LocalTokenizer(Tokenizer):
         self._engine = engine
         self._limits = limits or ImageLimits()
         self._tile_pixels = tile_pixels
+        tables = CoderTables.of(bundle.reference)
+        self._coding = Coding(self._manifest.codebook_size, self._manifest.depth, tables)
         self._pool = ThreadPoolExecutor(engine.num_runners, thread_name_prefix="vqtok")
 
     @property
@@ -108,6 +111,10 @@ class LocalTokenizer(Tokenizer):
             manifest.full_name, manifest.codebook_id, manifest.tokenizer_id, None, items
         )
         return Samples(self.decode(tokens), tokens, bits, options.seed)
+
+    @property
+    def coding(self) -> Coding:
+        return self._coding
 
     def codebook(self) -> NDArray[np.float32]:
         return self._bundle.codebook.copy()

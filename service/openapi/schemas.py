@@ -47,8 +47,15 @@ _ITEM: dict[str, Schema] = {
     "tokens": _TOKENS,
     "margins": array({}),
     "bits": NUMBER,
+    "rates": {
+        "description": "Bits of the image by each coder; null, with a reason, where it cannot be.",
+        "type": "object",
+        "additionalProperties": record(
+            {"bits": NUMBER_OR_NULL, "reason": TEXT}, optional=("reason",)
+        ),
+    },
 }
-_ITEM_SENT = record(_ITEM, optional=("grid", "size", "margins", "bits"))
+_ITEM_SENT = record(_ITEM, optional=("grid", "size", "margins", "bits", "rates"))
 _SAMPLED: dict[str, Schema] = {"prior": TEXT, "seed": INTEGER, "temperature": NUMBER}
 _QUALITY = record({"mse": NUMBER, "psnr": NUMBER_OR_NULL, "ssim": NUMBER_OR_NULL})
 _USAGE = record(
@@ -82,7 +89,7 @@ _MODEL: dict[str, Schema] = {
 
 SCHEMAS: dict[str, Schema] = {
     "ItemError": record({"error": record({"code": TEXT, "detail": TEXT})}),
-    "TokenItem": record(_ITEM, optional=("margins", "bits")),
+    "TokenItem": record(_ITEM, optional=("margins", "bits", "rates")),
     "Tokens": record(
         {
             **_IDS,
@@ -113,7 +120,7 @@ SCHEMAS: dict[str, Schema] = {
         {
             **_IDS,
             **_SAMPLED,
-            "items": array(record(_ITEM, optional=("margins",))),
+            "items": array(record(_ITEM, optional=("margins", "rates"))),
         }
     ),
     "Reconstructions": record(

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.vqtok.bitstream.made import SHIPPED
+from tests.vqtok.tiny_bundle import coder_arrays
 from training.data.cifar10 import load_cifar10
 from vqtok.bitstream import CoderTables
 from vqtok.bundle import Bundle
@@ -25,15 +26,7 @@ def real_tokens(data_dir: Path) -> NDArray[np.uint16]:
 def real_tables(real_tokens: NDArray[np.uint16]) -> CoderTables:
     """Counts of the bundle's training tokens, and contexts of the hundred images."""
     reference = Bundle.open(SHIPPED).reference
-    clusters = (np.arange(1024) % 8).astype(np.uint16)
-    around = np.full((len(real_tokens), 9, 9), 8)
-    around[:, 1:, 1:] = clusters[real_tokens]
-    counts = np.zeros((1, 81, 1024), np.uint32)
-    np.add.at(counts[0], (around[:, 1:, :-1] * 9 + around[:, :-1, 1:], real_tokens), 1)
+    arrays = coder_arrays(real_tokens[..., None], 1024, clusters=8)
     return CoderTables(
-        reference.usage[None],
-        reference.position_counts[:, :, None],
-        clusters[None],
-        counts,
-        np.array([[64], [8192], [16], [4096]], np.int64),
+        reference.usage[None], reference.position_counts[:, :, None], *arrays.values()
     )

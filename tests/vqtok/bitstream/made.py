@@ -1,11 +1,13 @@
 """Tables and tokens of any codebook, made from one seed, and the tokens of real images."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.vqtok.tiny_bundle import coder_arrays
 from vqtok.bitstream import CoderTables, Coding, StreamHeader, stream_bytes
 from vqtok.tokens import ImageTokens, token_dtype
 
@@ -29,29 +31,25 @@ def made_tables(
     """Counts of made tokens."""
     rng = np.random.default_rng(seed)
     tokens = made_tokens(rng, codes, 40, grid, depth).reshape(40, *grid, depth).astype(np.int64)
-    clusters = min(clusters, codes)
-    of_code = rng.integers(0, clusters, (depth, codes)).astype(np.uint16)
-    sides = clusters + 1
-    around = np.full((40, grid[0] + 1, grid[1] + 1, depth), clusters)
-    counts = np.zeros((depth, sides * sides, codes), np.uint32)
-    for level in range(depth):
-        around[:, 1:, 1:, level] = of_code[level][tokens[..., level]]
-        contexts = around[:, 1:, :-1, level] * sides + around[:, :-1, 1:, level]
-        np.add.at(counts[level], (contexts, tokens[..., level]), 1)
+    arrays = coder_arrays(tokens, codes, min(clusters, codes))
     places = np.zeros((*grid, depth, codes), np.uint32)
     rows, columns, levels = np.indices(tokens.shape[1:])
     for image in tokens:
         places[rows, columns, levels, image] += 1
     usage = places.sum(axis=(0, 1), dtype=np.int64)
-    smoothing = np.array([[16], [64], [32], [48]], np.int64).repeat(depth, axis=1)
-    return CoderTables(usage, places, of_code, counts, smoothing)
+    return CoderTables(usage, places, *arrays.values())
+
+
+def made_header(coding: Coding) -> StreamHeader:
+    """A header with all labels."""
+    return replace(StreamHeader(codebook_size=coding.codebook_size, depth=coding.depth), **IDS)
 
 
 def stream_of(
     items: list[ImageTokens], coding: Coding, coder: str = "auto", chunk_images: int = 256
 ) -> bytes:
     """A whole stream of the items."""
-    header = StreamHeader(codebook_size=coding.codebook_size, depth=coding.depth, **IDS)
+    header = made_header(coding)
     return b"".join(stream_bytes(items, header, coding, coder, chunk_images=chunk_images))
 
 

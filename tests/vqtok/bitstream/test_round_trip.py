@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.vqtok.bitstream.made import IDS, made_tables, made_tokens, stream_of
+from tests.vqtok.bitstream.made import IDS, made_header, made_tables, made_tokens, stream_of
 from vqtok.bitstream import (
     CHOICES,
     CODERS,
@@ -160,12 +160,12 @@ def test_chunks_are_read_in_any_order() -> None:
         reader.chunk(5)
 
 
-def test_streams_go_through_files_and_iterators_of_bytes(tmp_path: object) -> None:
+def test_streams_go_through_files_and_iterators_of_bytes() -> None:
     coding = Coding(50, 1, made_tables(0, 50, (3, 4)))
     tokens = made_tokens(np.random.default_rng(0), 50, 11, (3, 4))
     items = [ImageTokens(each, (9, 9)) for each in tokens]
     whole = stream_of(items, coding, chunk_images=4)
-    header = StreamHeader(codebook_size=50, **IDS)
+    header = made_header(coding)
     file = io.BytesIO()
     with BitstreamWriter(file, header, coding, chunk_images=4) as writer:
         for item in items:
