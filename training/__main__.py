@@ -1,4 +1,4 @@
-"""`python -m training train | evaluate | export | variant | compare | report`."""
+"""`python -m training train | evaluate | export | reference | variant | compare | report`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -88,6 +88,20 @@ def export(  # noqa: PLR0913 - each is an option of the command
     figures = {"test": manifest.metrics["test"]} if "test" in manifest.metrics else {}
     Console().print(metrics_table(figures))
     Console().print(f"{output} is written and its golden image holds.")
+
+
+@app.command()
+def reference(
+    bundle: Annotated[Path, typer.Argument(help="A bundle; it is written anew in one step.")],
+    data: Annotated[
+        str | None, typer.Option(help="The data's folder, where not the bundle's.")
+    ] = None,
+) -> None:
+    """Measure a bundle's counts of training tokens and its coder tables anew."""
+    from training.bits import bits_sentence
+    from training.refresh import refresh_reference
+
+    Console().print(bits_sentence(refresh_reference(bundle, data)), highlight=False)
 
 
 @app.command()
