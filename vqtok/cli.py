@@ -1,22 +1,33 @@
-"""The command `vqtok`: encode, decode, inspect, bench."""
+"""The command `vqtok`: encode, decode, compress, decompress, inspect, bench."""
 
-import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import track
 
 import vqtok
 from vqtok.bench.command import bench
+from vqtok.command_options import (
+    IMAGE_FORMATS,
+    BundleOption,
+    DeviceOption,
+    ImageSizeOption,
+    PreprocessOption,
+    UrlOption,
+    image_files,
+    in_parts,
+    open_tokenizer,
+    parsed_size,
+)
+from vqtok.compressing import compress
+from vqtok.decompressing import decompress
 from vqtok.errors import (
     DeadlineExceeded,
     Draining,
-    InvalidInput,
     InvalidParameter,
     KeyMissing,
     KeyRefused,
@@ -25,18 +36,12 @@ from vqtok.errors import (
     RemoteError,
     VqtokError,
 )
-from vqtok.images import PREPROCESS, write_image
+from vqtok.images import write_image
 from vqtok.inspection import describe
+from vqtok.stream_inspection import describe_stream, is_stream
 from vqtok.token_files import read_tokens, require_token_file, write_tokens
 from vqtok.tokenizer import Tokenizer
 from vqtok.tokens import ImageTokens, ItemError, TokenBatch
-from vqtok.transport import KEY_VARIABLE
-from vqtok.wire import parse_size
-
-DEFAULT_BUNDLE = Path("bundles/cifar10-gmvq")
-IMAGE_FORMATS = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
-IMAGE_SUFFIXES = {*IMAGE_FORMATS, ".gif", ".bmp", ".tif", ".tiff"}
-FILES_AT_ONCE = 32
 
 EXIT_INPUT = 1
 EXIT_SERVICE = 3
@@ -44,8 +49,6 @@ SERVICE_ERRORS = (
     *(RemoteError, KeyMissing, KeyRefused),
     *(Overloaded, NotReady, Draining, DeadlineExceeded),
 )
-
-Item = TypeVar("Item")
 
 app = typer.Typer(
     help="Images to discrete tokens and back, with a bundle on this machine or a vqtok service.",
@@ -55,21 +58,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-BundleOption = Annotated[
-    Path | None,
-    typer.Option(
-        envvar="VQTOK_BUNDLE", help=f"Bundle to open; {DEFAULT_BUNDLE} where that exists."
-    ),
-]
-UrlOption = Annotated[
-    str | None,
-    typer.Option(
-        envvar="VQTOK_URL",
-        help=f"Service to use in place of a bundle; its key, if it wants one, in {KEY_VARIABLE}.",
-    ),
-]
-DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or auto; for a bundle only.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -89,18 +77,16 @@ def encode(
     bundle: BundleOption = None,
     url: UrlOption = None,
     device: DeviceOption = "auto",
-    preprocess: Annotated[str, typer.Option(help=f"One of {', '.join(PREPROCESS)}.")] = "pad",
-    image_size: Annotated[
-        str | None, typer.Option(help="HxW for modes that resize; default: the native size.")
-    ] = None,
+    preprocess: PreprocessOption = "pad",
+    image_size: ImageSizeOption = None,
 ) -> None:
     """Write the tokens of images to a file."""
     require_token_file(output)
-    files = list(_expanded(images))
-    with _open(bundle, url, device) as tokenizer:
+    files = list(image_files(images))
+    with open_tokenizer(bundle, url, device) as tokenizer:
         batches = [
-            tokenizer.encode(some, preprocess, image_size=_parsed_size(image_size))
-            for some in _in_parts(files, "encoding")
+            tokenizer.encode(some, preprocess, image_size=parsed_size(image_size))
+            for some in in_parts(files, "encoding")
         ]
     items = [item for batch in batches for item in batch.items]
     first = batches[0]
@@ -124,19 +110,29 @@ def decode(
     """Write the pictures of a file of tokens."""
     batch, names = read_tokens(tokens)
     targets = _targets(output, names)
-    with _open(bundle, url, device) as tokenizer:
-        for part in _in_parts(list(zip(batch.items, targets, strict=True)), "decoding"):
+    with open_tokenizer(bundle, url, device) as tokenizer:
+        for part in in_parts(list(zip(batch.items, targets, strict=True)), "decoding"):
             _decode_part(tokenizer, batch, part, quality)
 
 
 @app.command()
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A bundle's folder, or a file of tokens.")],
+    path: Annotated[
+        Path, typer.Argument(help="A bundle's folder, a file of tokens, or a bitstream.")
+    ],
 ) -> None:
-    """Show what a bundle or a file of tokens holds."""
-    Console().print(describe(path))
+    """Show what a bundle, a file of tokens or a bitstream holds, and what of it is damaged."""
+    if not is_stream(path):
+        Console().print(describe(path))
+        return
+    shown, damage = describe_stream(path)
+    Console().print(shown)
+    if damage is not None:
+        raise damage
 
 
+app.command()(compress)
+app.command()(decompress)
 app.command()(bench)
 
 
@@ -153,38 +149,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name = f"{error.filename}: " if error.filename else ""
         Console(stderr=True).print(f"Error: {name}{error.strerror}.", style="red", markup=False)
         sys.exit(EXIT_INPUT)
-
-
-def _open(bundle: Path | None, url: str | None, device: str) -> Tokenizer:
-    if bundle and url:
-        raise typer.BadParameter(
-            "give --bundle or --url, not both (VQTOK_BUNDLE and VQTOK_URL count)"
-        )
-    if url:
-        return Tokenizer.connect(url, api_key=os.environ.get(KEY_VARIABLE) or None)
-    if bundle is None and not DEFAULT_BUNDLE.is_dir():
-        raise typer.BadParameter("say which tokenizer: --bundle FOLDER or --url http://…")
-    return Tokenizer.open(bundle or DEFAULT_BUNDLE, device)
-
-
-def _expanded(paths: Sequence[Path]) -> Iterator[Path]:
-    """The files themselves, and the images in the folders, by name."""
-    for path in paths:
-        if not path.is_dir():
-            yield path
-            continue
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not found:
-            raise InvalidInput(f"{path} holds no image files.")
-        yield from found
-
-
-def _in_parts(items: Sequence[Item], what: str) -> Iterator[Sequence[Item]]:
-    """Parts of the items, with a progress bar on a terminal when there are several parts."""
-    parts = [items[i : i + FILES_AT_ONCE] for i in range(0, len(items), FILES_AT_ONCE)]
-    console = Console(stderr=True)
-    quiet = len(parts) < 2 or not console.is_terminal
-    return iter(track(parts, what, console=console, transient=True, disable=quiet))
 
 
 def _decode_part(
@@ -216,7 +180,3 @@ def _targets(output: Path, names: Sequence[str]) -> list[Path]:
         output / (f"{name}.png" if unique else f"{index:05d}-{name}.png")
         for index, name in enumerate(plain)
     ]
-
-
-def _parsed_size(text: str | None) -> tuple[int, int] | None:
-    return None if text is None else parse_size(text)
