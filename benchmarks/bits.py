@@ -41,7 +41,7 @@ TRIED_IMAGES = 1_000
 """The quality is looked for on so many images, and its neighbours are then tried on all."""
 LOSSLESS: Mapping[str, Mapping[str, Any]] = {
     "PNG": {"format": "PNG", "optimize": True},
-    "WebP lossless": {"format": "WEBP", "lossless": True, "quality": 100, "method": 6},
+    "WebP lossless": {"format": "WEBP", "lossless": True, "quality": 80, "method": 4},
 }
 LOSSY: Mapping[str, Mapping[str, Any]] = {
     "JPEG": {"format": "JPEG", "optimize": True, "subsampling": "4:2:0"},
@@ -112,7 +112,7 @@ def _coder(name: str, items: Sequence[ImageTokens], tokenizer: Tokenizer) -> dic
         codebook_id=info.codebook_id,
         tokenizer_id=info.tokenizer_id,
     )
-    reason = coding.obstacle(name, items[0].grid[:2])
+    reason = coding.obstacle(name, (items[0].grid[0], items[0].grid[1]))
     if reason is not None:
         return {"bits": None, "reason": reason}
     rate = "fixed" if name == "packed" else name
@@ -160,18 +160,18 @@ def _packers(data: bytes, count: int) -> dict[str, Any]:
 
 
 def _zstd(data: bytes) -> tuple[int | None, str]:
-    """Bytes at the highest level, and what did it: the package zstandard, or the command zstd."""
+    """Bytes at level 19, and what did it: the package zstandard, or the command zstd."""
     try:
         import zstandard  # pyright: ignore[reportMissingImports]
     except ImportError:
         command = shutil.which("zstd")
         if command is None:
             return None, ""
-        call = [command, "--ultra", "-22", "--stdout", "--quiet"]
+        call = [command, "-19", "--stdout", "--quiet"]
         done = subprocess.run(call, input=data, capture_output=True, check=True)
-        return len(done.stdout), "the command zstd, level 22"
-    compressor: Any = zstandard.ZstdCompressor(level=22)
-    return len(compressor.compress(data)), f"zstandard {zstandard.__version__}, level 22"
+        return len(done.stdout), "the command zstd, level 19"
+    compressor: Any = zstandard.ZstdCompressor(level=19)
+    return len(compressor.compress(data)), f"zstandard {zstandard.__version__}, level 19"
 
 
 def _lossless(images: Pixels, rule: Mapping[str, Any]) -> dict[str, Any]:
