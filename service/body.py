@@ -14,7 +14,6 @@ from service.state import service_of
 from vqtok.errors import BodyTimeout, UnsupportedMediaType
 
 SMALL_BYTES = 1024 * 1024
-BITSTREAM = "application/vnd.vqtok.tokens"
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 
@@ -40,8 +39,6 @@ def media_type_of(request: Request, taken: Collection[str], default: str | None 
     if media_type in taken or f"{media_type.partition('/')[0]}/*" in taken:
         return media_type
     choices = ", ".join(taken)
-    if media_type == BITSTREAM:
-        raise UnsupportedMediaType(f"{BITSTREAM} is not offered yet. Send one of {choices}.")
     what = f"The content type {media_type[:80]!r} is not taken" if header else "No content type"
     raise UnsupportedMediaType(f"{what}. Send one of {choices}.{_hint(media_type, taken)}")
 

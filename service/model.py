@@ -20,6 +20,7 @@ from service.passes import REVEAL, unpacked
 from service.quality import SSIM_WINDOW, compare
 from service.settings import Settings
 from service.usage import PassingTokens
+from vqtok.bitstream import CoderTables, Coding
 from vqtok.bundle import Bundle, codebook_npy, golden_check
 from vqtok.manifest import Manifest
 from vqtok.priors import Prior, TablePrior, Wish, draw_all, num_rows
@@ -46,7 +47,7 @@ class Model:
 
     `codebook` is (K, D) or (depth, K, D), `training_usage` (K,) or (depth, K). `usage` counts the
     tokens since `opened_at`, which is ISO 8601, and compares them with `drift`: all of it begins
-    anew with each model that is opened.
+    anew with each model that is opened. `coding` writes and reads bitstreams.
     """
 
     manifest: Manifest
@@ -59,6 +60,7 @@ class Model:
     training_usage: NDArray[np.int64]
     codebook: NDArray[np.float32]
     codebook_file: bytes
+    coding: Coding
     opened_at: str
     _distances: list[CodebookDistances] = field(default_factory=list[CodebookDistances])
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -156,6 +158,7 @@ def prove_model(
         training_usage=reference.usage,
         codebook=codebook,
         codebook_file=codebook_npy(codebook),
+        coding=Coding(manifest.codebook_size, manifest.depth, CoderTables.of(reference)),
         opened_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from service.limits import check_count, check_pixels, check_total, named
+from vqtok.bitstream import BitstreamReader
 from vqtok.errors import (
     CodebookMismatch,
     InvalidParameter,
@@ -15,6 +16,8 @@ from vqtok.images import ImageLimits
 from vqtok.manifest import Manifest
 from vqtok.tokens import ImageTokens, ItemError, TokenBatch
 from vqtok.wire import WIRE_FORMATS, DecodeOptions, NpyHeader
+from vqtok.wire.bitstream_format import MEDIA_TYPE as BITSTREAM
+from vqtok.wire.bitstream_format import counted_headers, labels_of
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,11 @@ def read_tokens(media_type: str, body: bytes, rules: TokenRules) -> list[Item]:
     Raises:
         MalformedBody, InvalidTokens, InvalidParameter: they do not read or fit.
         CodebookMismatch: they are of another codebook. UnknownModel: of another model.
+        TableMismatch: a bitstream that was coded with other tables.
         TooLarge: too many items or pixels.
     """
+    if media_type == BITSTREAM:
+        check_stream(body, rules)
     reading = replace(rules.reading, max_items=rules.max_items)
     batch = WIRE_FORMATS[media_type].decode_tokens(body, reading)
     check_ids(batch, rules)
@@ -76,6 +82,30 @@ def pixels_of_array(header: NpyHeader, rules: TokenRules) -> tuple[int, tuple[in
     check_pixels(whole, rules.limits)
     check_total(shape[0] * whole[0] * whole[1], rules.limits)
     return shape[0], grid
+
+
+def check_stream(body: bytes, rules: TokenRules) -> None:
+    """Hold a bitstream's headers against the model and the limits, before anything is decoded.
+
+    Raises:
+        MalformedBody, BitstreamUnsupported: it is not one that can be read here.
+        CodebookMismatch: of another codebook. TooLarge: too many items or pixels.
+        InvalidTokens: a codebook of another size or depth.
+    """
+    reader, manifest = BitstreamReader(body), rules.manifest
+    check_ids(labels_of(reader.header), rules)
+    stated = (reader.header.codebook_size, reader.header.depth)
+    if stated != (manifest.codebook_size, manifest.depth):
+        raise InvalidTokens(
+            f"The bitstream is of {stated[0]} codes and depth {stated[1]}, and the codebook here "
+            f"has {manifest.codebook_size} and {manifest.depth}."
+        )
+    pixels = 0
+    for count, grid in counted_headers(reader, rules.max_items):
+        height, width = picture_size(manifest, grid)
+        check_pixels((height, width), rules.limits)
+        pixels += count * height * width
+        check_total(pixels, rules.limits)
 
 
 def check_ids(batch: TokenBatch, rules: TokenRules) -> None:

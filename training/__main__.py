@@ -138,6 +138,20 @@ def export(  # noqa: PLR0913 - each is an option of the command
 
 
 @app.command()
+def reference(
+    bundle: Annotated[Path, typer.Argument(help="A bundle; it is written anew in one step.")],
+    data: Annotated[
+        str | None, typer.Option(help="The data's folder, where not the bundle's.")
+    ] = None,
+) -> None:
+    """Measure a bundle's counts of training tokens and its coder tables anew."""
+    from training.bits import bits_sentence
+    from training.refresh import refresh_reference
+
+    Console().print(bits_sentence(refresh_reference(bundle, data)), highlight=False)
+
+
+@app.command()
 def variant(
     bundle: Annotated[Path, typer.Argument(help="A bundle in float32.")],
     output: Annotated[Path, typer.Option(help="The bundle to write.")],

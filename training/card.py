@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from training.bits import bits_sentence
 from training.tables import METHODS, SOURCES, Row, results_table
 from vqtok.manifest import Manifest
 
@@ -51,6 +52,7 @@ def card(
         _figures(own, others),
         _photographs(manifest),
         _search(searched),
+        bits_sentence(manifest),
         _training(manifest, own, command),
         _parity(manifest),
         _limits(manifest),

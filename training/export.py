@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from models import Autoencoder
 from models.storage import SETTINGS_FILE, WEIGHTS_FILE
+from training.bits import measure_bits
 from training.card import Row, card
 from training.data import Part, Splits, load_splits
 from training.data.batches import whole_batches
@@ -157,13 +158,14 @@ def _measured(
     images = splits.train.images
     last = Part(images, max(0, len(images) - PARITY_IMAGES), len(images))
     parity = measure_parity(model, engine, np.concatenate(list(whole_batches(last, 100))))
-    reference = build_reference(engine, model, splits.train, last)
+    reference = build_reference(engine, model, splits)
     reference = with_drift_null(engine, reference, splits.test)
     files = {"reference.npz": reference.to_npz()}
     metrics: dict[str, Any] = {}
     shown = splits.test if len(splits.test) else last
     if len(splits.test):
         metrics["test"] = _test_figures(draft, model, engine, splits.test)
+    metrics["bits"] = measure_bits(engine, draft, reference, shown)
     files["reconstructions.png"] = reconstructions(engine, shown)
     if options.photographs:
         metrics["photographs"], files["photographs.png"] = _photographs(draft, engine, options)

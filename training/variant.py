@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models import load
 from models.storage import SETTINGS_FILE, WEIGHTS_FILE
+from training.bits import measure_bits
 from training.data import Part, Splits, load_splits
 from training.data.batches import whole_batches
 from training.drift import with_drift_null
 from training.evaluate import evaluate_engine
-from training.export import PARITY_IMAGES, blank_reference, reconstructions, tokenizer_id_of
+from training.export import blank_reference, reconstructions, tokenizer_id_of
 from training.int8 import constants, in_int8
 from training.memory import bytes_per_pixel
 from training.parity import ExportRefused
 from training.progress import with_bar
-from training.reference import count_positions, reference_of
+from training.reference import golden_candidates, measure_tables, reference_of
 from training.settings import load_settings
 from vqtok.bundle import Bundle, golden_check, write_bundle
 from vqtok.manifest import Manifest
@@ -83,7 +85,7 @@ def make_int8(folder: Path, options: VariantOptions) -> Manifest:
         blank = {"reference.npz": blank_reference(draft).to_npz()}
         write_bundle(place, draft, files | blank)
         variant = open_engine(Bundle.open(place), "cpu", num_threads=1)
-        manifest, extra = _measured(draft, engine, variant, splits)
+        manifest, extra = _measured(draft, bundle.codebook, engine, variant, splits)
         manifest = dataclasses.replace(manifest, memory=bytes_per_pixel(place))
     files |= extra | {"card.md": _card(bundle.manifest, manifest).encode()}
     write_bundle(options.output, manifest, files, replace=options.replace)
@@ -124,19 +126,23 @@ def _draft(bundle: Bundle, folder: Path, encoder: bytes, options: VariantOptions
 
 
 def _measured(
-    draft: Manifest, engine: Engine, variant: Engine, splits: Splits
+    draft: Manifest,
+    codebook: NDArray[np.float32],
+    engine: Engine,
+    variant: Engine,
+    splits: Splits,
 ) -> tuple[Manifest, dict[str, bytes]]:
     held = splits.validation if len(splits.validation) else splits.train
     parity = _hold(_against(engine, variant, held))
-    images = splits.train.images
-    last = Part(images, max(0, len(images) - PARITY_IMAGES), len(images))
-    counts = count_positions(variant, draft.codebook_size, splits.train)
-    reference = with_drift_null(variant, reference_of(variant, counts, last), splits.test)
+    last = golden_candidates(splits)
+    reference = reference_of(variant, measure_tables(variant, codebook, splits), last)
+    reference = with_drift_null(variant, reference, splits.test)
+    shown = splits.test if len(splits.test) else last
     files = {
         "reference.npz": reference.to_npz(),
-        "reconstructions.png": reconstructions(variant, splits.test if len(splits.test) else last),
+        "reconstructions.png": reconstructions(variant, shown),
     }
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, Any] = {"bits": measure_bits(variant, draft, reference, shown)}
     if len(splits.test):
         metrics["test"] = evaluate_engine(
             variant,

@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from vqtok.bitstream import PACKED
 from vqtok.errors import (
     BrokenImage,
     BundleError,
@@ -37,8 +38,16 @@ from vqtok.tokenizer import (
 from vqtok.tokens import ImageTokens, TokenBatch
 from vqtok.transport import Call, Transport
 from vqtok.uploads import RequestLimits, Upload, token_groups, upload_groups
-from vqtok.wire import DecodeOptions, format_size, json_format, npy_format, parse_size
+from vqtok.wire import (
+    DecodeOptions,
+    bitstream_format,
+    format_size,
+    json_format,
+    npy_format,
+    parse_size,
+)
 
+BITSTREAM = bitstream_format.MEDIA_TYPE
 JSON = json_format.MEDIA_TYPE
 NPY = npy_format.MEDIA_TYPE
 
@@ -66,8 +75,8 @@ def connect_tokenizer(
 class HttpTokenizer(Tokenizer):
     """A `Tokenizer` whose model runs in a service.
 
-    Arrays of one shape travel as npy, files as they are. Long sequences become several requests,
-    a few of them at once, and come back in order.
+    Arrays of one shape travel as npy, files as they are, whose tokens come as bitstreams. Long
+    sequences become several requests, a few of them at once, and come back in order.
     """
 
     def __init__(self, transport: Transport, manifest: Manifest, limits: RequestLimits) -> None:
@@ -154,8 +163,9 @@ class HttpTokenizer(Tokenizer):
             call = Call(
                 method="POST",
                 path="/v1/encode",
-                params=params,
-                headers={"Accept": JSON},
+                # Mixed sizes in few bytes; another coder would need the bundle's tables to read.
+                params={**params, "coder": PACKED},
+                headers={"Accept": BITSTREAM},
                 files=files,
             )
         answer = self._send_images(call, group)
@@ -199,8 +209,8 @@ class HttpTokenizer(Tokenizer):
         return [picture.copy() for picture in pictures]
 
     def _items(self, answer: httpx.Response) -> Sequence[ImageTokens]:
-        if answer.headers["content-type"].startswith(JSON):
-            return self._items_of_json(answer.content)
+        if answer.headers["content-type"].startswith(BITSTREAM):
+            return self._checked(bitstream_format.decode_tokens(answer.content))
         size = answer.headers.get("vqtok-image-size")
         options = DecodeOptions(size=parse_size(size) if size else None, answer=True)
         return self._checked(npy_format.decode_tokens(answer.content, options))

@@ -9,6 +9,9 @@ VqtokError
 ├── RuntimeUnavailable          no onnxruntime, or the device cannot be opened
 ├── InvalidInput                the caller can mend it
 │   ├── MalformedBody           the body is not what its content type says
+│   │   └── BitstreamDamaged    bytes of a token bitstream have changed; `part` says which
+│   │       └── BitstreamTruncated  a token bitstream ends before its end record
+│   ├── BitstreamUnsupported    a token bitstream of a version or coder that is not known
 │   ├── BrokenImage             the bytes of an image do not decode
 │   ├── UnsupportedImage        an image of a kind that is not taken
 │   ├── UnsupportedMediaType    a content type that is not taken
@@ -17,6 +20,7 @@ VqtokError
 │   ├── InvalidTokens           tokens out of range, of a wrong type or of a wrong shape
 │   ├── InvalidParameter        an option with a value that cannot be used
 │   ├── CodebookMismatch        tokens of another codebook
+│   ├── TableMismatch           a bitstream that was coded with other tables
 │   └── UnknownModel            no model of that name
 ├── KeyMissing                  the service asks for a key
 ├── KeyRefused                  the service does not know the key
@@ -85,6 +89,32 @@ class MalformedBody(InvalidInput):
     code = "malformed_body"
 
 
+class BitstreamDamaged(MalformedBody):
+    """Bytes of a token bitstream are not those that were written.
+
+    `part` is "header", "chunk header", "payload", "tokens" (an unharmed payload that comes out as
+    other tokens than went in) or "end record".
+    """
+
+    code = "bitstream_damaged"
+
+    def __init__(self, detail: str, *, part: str = "") -> None:
+        super().__init__(detail)
+        self.part = part
+
+
+class BitstreamTruncated(BitstreamDamaged):
+    """A token bitstream ends before its end record; the whole chunks before that can be read."""
+
+    code = "bitstream_truncated"
+
+
+class BitstreamUnsupported(InvalidInput):
+    """A token bitstream of another major version, or of a coder that this reader has not."""
+
+    code = "bitstream_unsupported"
+
+
 class BrokenImage(InvalidInput):
     """The bytes begin like an image of a known format and do not decode."""
 
@@ -140,6 +170,12 @@ class CodebookMismatch(InvalidInput):
     """Tokens of another codebook; `detail` names both ids."""
 
     code = "codebook_mismatch"
+
+
+class TableMismatch(InvalidInput):
+    """A token bitstream that was coded with other tables than there are; `detail` names both."""
+
+    code = "table_mismatch"
 
 
 class UnknownModel(InvalidInput):

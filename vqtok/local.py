@@ -9,6 +9,7 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from vqtok.bitstream import CoderTables, Coding
 from vqtok.bundle import Bundle, golden_check
 from vqtok.errors import TooLarge
 from vqtok.images import ImageLimits, Prepared, preprocess
@@ -59,6 +60,8 @@ class LocalTokenizer(Tokenizer):
         self._limits = limits or ImageLimits()
         self._tile_pixels = tile_pixels
         self._prior = prior_of(bundle, bundle.reference, engine.device)
+        tables = CoderTables.of(bundle.reference)
+        self._coding = Coding(self._manifest.codebook_size, self._manifest.depth, tables)
         self._pool = ThreadPoolExecutor(engine.num_runners, thread_name_prefix="vqtok")
 
     @property
@@ -108,6 +111,10 @@ class LocalTokenizer(Tokenizer):
             manifest.full_name, manifest.codebook_id, manifest.tokenizer_id, None, items
         )
         return Samples(self.decode(tokens), tokens, drawn.bits, drawn.drawn_bits, wish.seed)
+
+    @property
+    def coding(self) -> Coding:
+        return self._coding
 
     def codebook(self) -> NDArray[np.float32]:
         return self._bundle.codebook.copy()

@@ -28,13 +28,15 @@ _DTYPES: dict[str, type[np.generic]] = {
     "drift_mean": np.float64,
     "drift_sd": np.float64,
     "drift_quantiles": np.float64,
+    "coder_clusters": np.uint16,
+    "coder_context_counts": np.uint32,
+    "coder_smoothing": np.int64,
 }
-_OPTIONAL = frozenset(
-    {
-        *("probe_margins", "probe_pixels"),
-        *("drift_usage", "drift_images", "drift_mean", "drift_sd", "drift_quantiles"),
-    }
-)
+_DRIFT = ("drift_usage", "drift_images", "drift_mean", "drift_sd", "drift_quantiles")
+_CODER = ("coder_clusters", "coder_context_counts", "coder_smoothing")
+_OPTIONAL = frozenset({"probe_margins", "probe_pixels", *_DRIFT, *_CODER})
+MOST_COUNTED = 2**27
+"""So many tokens at most in one row of counts: weights made of them then stay below 2⁵³."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +49,10 @@ class Reference:
     (H, W, 3). `probe_margins` and `probe_pixels` are the answers of `vqtok.proof.with_probe`; None
     in a bundle without them. `drift_usage`, shaped as `usage`, counts tokens of an operator's
     images (`vqtok calibrate`), and the other `drift_` arrays are those of
-    `vqtok.statistics.DriftNull`; None in a bundle that was never calibrated. A later writer may add
-    arrays; this reader leaves them out.
+    `vqtok.statistics.DriftNull`; None in a bundle that was never calibrated. `coder_clusters`
+    uint16 (depth, K), `coder_context_counts` uint32 (depth, (C + 1)², K) and `coder_smoothing`
+    int64 (4, depth) are what bitstreams are coded by (`vqtok.bitstream.CoderTables`), all of them
+    or none. A later writer may add arrays; this reader leaves them out.
     """
 
     usage: NDArray[np.int64]
@@ -64,6 +68,9 @@ class Reference:
     drift_mean: NDArray[np.float64] | None = None
     drift_sd: NDArray[np.float64] | None = None
     drift_quantiles: NDArray[np.float64] | None = None
+    coder_clusters: NDArray[np.uint16] | None = None
+    coder_context_counts: NDArray[np.uint32] | None = None
+    coder_smoothing: NDArray[np.int64] | None = None
 
     def with_drift_null(self, null: DriftNull) -> "Reference":
         """The same with this null distribution of drift."""
@@ -144,6 +151,7 @@ class Reference:
         if self.usage.min() < 0:
             raise BundleCorrupt(f"{REFERENCE_FILE}: usage holds a negative count.")
         self._check_drift()
+        self._check_coder(manifest.depth, codes)
 
     def _check_drift(self) -> None:
         self.drift_reference()
@@ -156,3 +164,30 @@ class Reference:
             )
         if usage.min() < 0:
             raise BundleCorrupt(f"{REFERENCE_FILE}: drift_usage holds a negative count.")
+
+    def _check_coder(self, depth: int, codes: int) -> None:
+        present = [name for name in _CODER if getattr(self, name) is not None]
+        if not present:
+            return
+        if len(present) < len(_CODER):
+            raise BundleCorrupt(f"{REFERENCE_FILE} holds {' and '.join(present)} alone.")
+        clusters, counts, smoothing = (getattr(self, name) for name in _CODER)
+        shape = counts.shape
+        sides = round(shape[1] ** 0.5) if len(shape) == 3 else 0
+        fits = (
+            clusters.shape == (depth, codes)
+            and shape == (depth, sides * sides, codes)
+            and sides > int(clusters.max()) + 1
+            and smoothing.shape == (4, depth)
+        )
+        if not fits:
+            raise BundleCorrupt(
+                f"{REFERENCE_FILE}: the arrays of the coders have the shapes {clusters.shape}, "
+                f"{shape} and {smoothing.shape}, which do not fit each other or the manifest."
+            )
+        sums = (counts.sum(axis=-1, dtype=np.int64), self.position_counts.sum(axis=-1))
+        too_many = max(int(each.max()) for each in sums) >= MOST_COUNTED
+        if too_many or not 1 <= smoothing.min() <= smoothing.max() < MOST_COUNTED:
+            raise BundleCorrupt(
+                f"{REFERENCE_FILE}: the arrays of the coders hold too large values."
+            )

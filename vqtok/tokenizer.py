@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self, Unpack, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from vqtok.bitstream import Coding, Rate, bits_per_image
 from vqtok.errors import CodebookMismatch, InvalidInput, InvalidParameter
 from vqtok.identity import SHORT_ID_LENGTH, ContentId
 from vqtok.manifest import Manifest
@@ -161,6 +162,26 @@ class Tokenizer(Protocol):
             TooLarge: n is above a limit of the service.
         """
         ...
+
+    def bits_per_image(self, tokens: Tokens) -> list[dict[str, Rate]]:
+        """For each image its code length in bits by every coder of bitstreams, named as in
+        `vqtok.bitstream.RATES`; None with a reason where a coder does not apply.
+
+        A service tells it of tokens that it makes (`detail=bits`); a tokenizer behind HTTP has no
+        tables, and knows `fixed` alone.
+
+        Raises:
+            InvalidTokens: out of range, floats, another rank.
+            CodebookMismatch: the batch carries the id of another codebook.
+        """
+        batch = as_batch(tokens)
+        require_codebook(self.info.codebook_id, batch.codebook_id)
+        return bits_per_image(batch.images, self.coding)
+
+    @property
+    def coding(self) -> Coding:
+        """The coders of bitstreams of these tokens; behind HTTP without tables."""
+        return Coding(self.info.codebook_size, self.info.depth)
 
     def codebook(self) -> NDArray[np.float32]:
         """The code table, float32 (K, D) or (depth, K, D)."""

@@ -3,6 +3,7 @@
 from service.openapi.schemas import SCHEMAS
 from service.openapi.shapes import TEXT, Schema, ref
 from service.problems import PROBLEM_MEDIA_TYPE
+from vqtok.bitstream import CHOICES
 from vqtok.images import PREPROCESS
 from vqtok.wire.format import LAYOUTS, TOKEN_DTYPES
 
@@ -31,7 +32,16 @@ PARAMETERS: dict[str, Schema] = {
     "dtype": _parameter("dtype", _choice(*TOKEN_DTYPES), "The type of tokens in npy."),
     "layout": _parameter("layout", _choice(*LAYOUTS, default="grid"), "Nested tokens or flat."),
     "detail": _parameter(
-        "detail", _choice("margin"), "Adds to JSON how clearly each token won, 0 .. 1."
+        "detail",
+        _choice("margin", "bits"),
+        "Adds to JSON how clearly each token won, 0 .. 1, or how many bits each image takes by "
+        "every coder.",
+    ),
+    "coder": _parameter(
+        "coder",
+        _choice(*CHOICES, default="auto"),
+        "How a bitstream is coded; `auto` takes the shortest code of each chunk. All but `packed` "
+        "need the bundle's tables to be read; `position` takes the native grid alone.",
     ),
     "counts": _parameter(
         "counts",
@@ -121,7 +131,7 @@ PROBLEMS: dict[int, str] = {
     404: "No such model",
     406: "No accepted format can carry the answer; the detail names those that can",
     408: "The body came too slowly",
-    409: "Tokens of another codebook; the detail names both",
+    409: "Tokens of another codebook, or coded by other tables; the detail names both",
     413: "Above a limit, or never admissible; `limit` and `setting` say which",
     415: "A content type or kind of image that is not taken",
     422: "A parameter or tokens that do not fit",

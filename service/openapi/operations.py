@@ -4,6 +4,7 @@ from typing import Any
 
 from service.openapi import examples
 from service.openapi.shapes import Schema, ref
+from vqtok.wire.bitstream_format import MEDIA_TYPE as BITSTREAM
 
 COMMON_HEADERS = (
     *("X-Request-Id", "Vqtok-Model", "Vqtok-Codebook-Id", "Vqtok-Tokenizer-Id"),
@@ -118,7 +119,7 @@ PATHS: Schema = {
         "uint8 (N, H, W, 3) as npy: JPEG, PNG, WebP, GIF, BMP, TIFF. The bytes decide the format.",
         parameters=(
             *("model", "preprocess", "image_size"),
-            *("dtype", "layout", "detail", "strict", "on_error"),
+            *("dtype", "layout", "detail", "coder", "strict", "on_error"),
         ),
         body=_images_body(),
         answer={
@@ -128,6 +129,7 @@ PATHS: Schema = {
                 with_an_error=examples.TOKENS_GIVEN_WITH_ERROR,
             ),
             "application/x-npy": {"schema": _BYTES},
+            BITSTREAM: {"schema": _BYTES},
         },
         headers=("Vqtok-Image-Size", "Cache-Status"),
     ),
@@ -142,6 +144,7 @@ PATHS: Schema = {
         body={
             "application/json": _json("TokensSent", one_grid=examples.TOKENS_SENT),
             "application/x-npy": {"schema": _BYTES},
+            BITSTREAM: {"schema": _BYTES},
         },
         answer={**_PICTURES, "application/json": _json("Images", images=examples.IMAGES_GIVEN)},
         problems=(409,),

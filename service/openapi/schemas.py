@@ -35,8 +35,15 @@ _ITEM: dict[str, Schema] = {
     "margins": array({}),
     "bits": NUMBER,
     "drawn_bits": NUMBER,
+    "rates": {
+        "description": "Bits of the image by each coder; null, with a reason, where it cannot be.",
+        "type": "object",
+        "additionalProperties": record(
+            {"bits": NUMBER_OR_NULL, "reason": TEXT}, optional=("reason",)
+        ),
+    },
 }
-_ITEM_SENT = record(_ITEM, optional=("grid", "size", "margins", "bits", "drawn_bits"))
+_ITEM_SENT = record(_ITEM, optional=("grid", "size", "margins", "bits", "drawn_bits", "rates"))
 _SAMPLED: dict[str, Schema] = {
     "prior": TEXT,
     "seed": INTEGER,
@@ -104,7 +111,7 @@ _MODEL: dict[str, Schema] = {
 
 SCHEMAS: dict[str, Schema] = {
     "ItemError": record({"error": record({"code": TEXT, "detail": TEXT})}),
-    "TokenItem": record(_ITEM, optional=("margins", "bits", "drawn_bits")),
+    "TokenItem": record(_ITEM, optional=("margins", "bits", "drawn_bits", "rates")),
     "Tokens": record(
         {
             **_IDS,
@@ -127,7 +134,7 @@ SCHEMAS: dict[str, Schema] = {
         {
             **_IDS,
             **_SAMPLED,
-            "items": array(record(_ITEM, optional=("margins",))),
+            "items": array(record(_ITEM, optional=("margins", "rates"))),
         }
     ),
     "Reconstructions": record(

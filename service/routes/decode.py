@@ -60,7 +60,9 @@ def _rules(request: Request, query: Query, service: Service, model: Model) -> To
         per_item=query.choice("on_error", ON_ERROR, "fail") == "item",
         require_ids=query.flag("require_ids"),
         codebook_id=header_text(request, b"vqtok-codebook-id"),
-        reading=DecodeOptions(grid=_grid(query.text("grid")), size=size),
+        reading=DecodeOptions(
+            grid=_grid(query.text("grid")), size=size, tables=model.coding.tables
+        ),
     )
 
 

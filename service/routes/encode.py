@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.body import BITSTREAM, media_type_of
+from service.body import media_type_of
 from service.call import call_of
 from service.entry import Arrays, Row
 from service.intake import BODY_TYPES, ImageOptions, Loaded
@@ -25,7 +25,8 @@ from service.routes.images import (
     take_images,
 )
 from service.state import Service, service_of
-from vqtok.errors import VqtokError
+from vqtok.bitstream import AUTO, CHOICES, PACKED, Coding
+from vqtok.errors import InvalidParameter, VqtokError
 from vqtok.manifest import Manifest
 from vqtok.tokens import ImageTokens, ItemError, TokenBatch, token_dtype
 from vqtok.wire import WIRE_FORMATS, EncodeOptions, WireFormat, format_size
@@ -41,9 +42,11 @@ PARAMETERS = (
     "dtype",
     "layout",
     "detail",
+    "coder",
     "strict",
     "on_error",
 )
+DETAILS = ("margin", "bits")
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def _asked(request: Request, service: Service) -> _Asked:
     query = Query(request, PARAMETERS)
     model = service.model(query.text("model"))
     options = image_options(query, service.settings, model.manifest)
-    writing = encode_options(query)
+    writing = encode_options(query, model.coding)
     wire = choose_tokens(request)
     require_item_errors(options.per_item, wire.carries_errors)
     strict = query.flag("strict")
@@ -128,16 +131,23 @@ def _encoded(loaded: Loaded, rows: list[Row]) -> list[Encoded | VqtokError]:
     ]
 
 
-def encode_options(query: Query) -> EncodeOptions:
-    """`dtype`, `layout` and `detail` of a query.
+def encode_options(query: Query, coding: Coding) -> EncodeOptions:
+    """`dtype`, `layout`, `detail` and `coder` of a query, for a model with these coders.
 
     Raises:
-        InvalidParameter: a value that is not offered.
+        InvalidParameter: a value that is not offered; a coder whose tables the bundle has not.
     """
+    detail = query.optional_choice("detail", DETAILS)
+    coder = query.choice("coder", CHOICES, AUTO)
+    if coder not in (AUTO, PACKED, *coding.table_ids):
+        raise InvalidParameter(f"coder={coder}: {coding.obstacle(coder, (0, 0))}. Take another.")
     return EncodeOptions(
         dtype=query.optional_choice("dtype", TOKEN_DTYPES),
         layout=query.choice("layout", LAYOUTS, "grid"),
-        detail=query.optional_choice("detail", ("margin",)) is not None,
+        detail=detail == "margin",
+        rates=detail == "bits",
+        coder=coder,
+        coding=coding,
     )
 
 
@@ -148,9 +158,7 @@ def choose_tokens(request: Request) -> WireFormat:
         NotAcceptable: naming those there are.
     """
     accept = header_text(request, b"accept")
-    is_bitstream = BITSTREAM in (accept or "").lower()
-    what = f"{BITSTREAM} is not offered yet: tokens" if is_bitstream else "tokens"
-    return WIRE_FORMATS[choose(accept, tuple(WIRE_FORMATS), what=what)]
+    return WIRE_FORMATS[choose(accept, tuple(WIRE_FORMATS), what="tokens")]
 
 
 def token_batch(

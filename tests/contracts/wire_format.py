@@ -35,9 +35,13 @@ def golden_batches() -> dict[str, TokenBatch]:
 
 
 def token_batches(*, mixed: bool) -> st.SearchStrategy[TokenBatch]:
-    """Batches of one or, if `mixed`, of several grids and sizes."""
+    """Batches of one or, if `mixed`, of several grids and sizes; a tokenizer has one depth."""
+    return st.one_of([_batches_on(depth, mixed) for depth in ((), (2,), (4,))])
+
+
+def _batches_on(depth: tuple[int, ...], mixed: bool) -> st.SearchStrategy[TokenBatch]:
     side = st.integers(1, 5)
-    grids = st.one_of(st.tuples(side, side), st.tuples(side, side, st.integers(2, 4)))
+    grids = st.tuples(side, side).map(lambda grid: grid + depth)
     sizes = st.tuples(st.integers(1, 10_000), st.integers(1, 10_000))
     shape = st.tuples(grids, sizes)
     dtype = st.sampled_from([np.dtype(np.uint16), np.dtype(np.uint32)])

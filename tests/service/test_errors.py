@@ -12,13 +12,17 @@ import pytest
 
 from tests.service.load import png
 from tests.service.process import ServiceProcess
+from vqtok.bitstream import Coding, StreamHeader, stream_bytes
 from vqtok.images import write_image
+from vqtok.tokens import ImageTokens
 from vqtok.wire.npy_format import write_array
 
 PNG = {"Content-Type": "image/png"}
 NPY = {"Content-Type": "application/x-npy"}
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "multipart/form-data; boundary=x"}
+STREAM = {"Content-Type": "application/vnd.vqtok.tokens"}
+ACCEPT_STREAM = {"Accept": "application/vnd.vqtok.tokens"}
 URLENCODED = {"Content-Type": "application/x-www-form-urlencoded"}
 NO_BOUNDARY = {"Content-Type": "multipart/form-data"}
 GRID = np.zeros((1, 8, 8), np.int64)
@@ -57,6 +61,18 @@ def _npy(*shape: int, dtype: Any = np.uint8) -> bytes:
     return write_array(np.zeros(shape, dtype))
 
 
+def _stream(
+    codebook_id: str | None = "ab" * 32,
+    model: str | None = "made@1",
+    grid: tuple[int, int] = (2, 2),
+    count: int = 1,
+    codes: int = 256,
+) -> bytes:
+    items = [ImageTokens(np.zeros(grid, np.uint8))] * count
+    header = StreamHeader(codebook_size=codes, codebook_id=codebook_id, model=model)
+    return b"".join(stream_bytes(items, header, Coding(codes)))
+
+
 def _tokens(text: str) -> bytes:
     return f'{{"items":[{{"tokens":{text}}}]}}'.encode()
 
@@ -70,14 +86,35 @@ RESIZE = f"{ENCODE}?preprocess=resize&image_size=9"
 CASES = [
     Case("no type", ENCODE, 415, MEDIA, "multipart/form-data", {}, png(1)),
     Case("text", ENCODE, 415, MEDIA, "image/*", {"Content-Type": "text/plain"}),
+    Case("no bitstream", DECODE, 400, BODY, "no vqtok bitstream", STREAM, b"hello"),
     Case(
-        *("bitstream", DECODE, 415, MEDIA, "not offered yet"),
-        {"Content-Type": "application/vnd.vqtok.tokens"},
+        *("cut bitstream", DECODE, 400, "bitstream_truncated", "ends", STREAM),
+        _stream(codebook_id=None, model=None)[:-9],
+    ),
+    Case("other bitstream", DECODE, 409, "codebook_mismatch", "abababababab", STREAM, _stream()),
+    Case(
+        *("damaged bitstream", DECODE, 400, "bitstream_damaged", "header is damaged"),
+        *(STREAM, _stream().replace(b"made@1", b"made@2")),
     ),
     Case(
-        *("bitstream wanted", ENCODE, 406, ACCEPT, "not offered yet"),
-        {**PNG, "Accept": "application/vnd.vqtok.tokens"},
-        png(1),
+        *("large bitstream", DECODE, 413, LARGE, "max_pixels", STREAM),
+        _stream(codebook_id=None, model=None, grid=(26, 26)),
+    ),
+    Case(
+        *("many bitstream images", DECODE, 413, LARGE, "max_items", STREAM),
+        _stream(codebook_id=None, model=None, count=4),
+    ),
+    Case(
+        *("bitstream of another size", DECODE, 422, TOKENS, "300 codes", STREAM),
+        _stream(codebook_id=None, model=None, codes=300),
+    ),
+    Case(
+        *("bitstream by no coder", f"{ENCODE}?coder=zip", 422, PARAMETER, "auto, packed"),
+        *({**PNG, **ACCEPT_STREAM}, png(1)),
+    ),
+    Case(
+        *("coder without tables", f"{ENCODE}?coder=context", 422, PARAMETER, "no coder tables"),
+        *({**PNG, **ACCEPT_STREAM}, png(1)),
     ),
     Case(
         *("gzip", ENCODE, 415, MEDIA, "content coding"),

@@ -17,7 +17,9 @@ import pytest
 from service.openapi import examples
 from tests.service.load import png
 from tests.service.process import ServiceProcess
+from tests.service.streams import example_stream
 from vqtok.images import write_image
+from vqtok.wire.bitstream_format import MEDIA_TYPE as BITSTREAM
 from vqtok.wire.json_format import dump
 from vqtok.wire.npy_format import write_array
 
@@ -39,13 +41,22 @@ IMAGES = [
 TOKENS = [
     ({"Content-Type": "application/json"}, dump(examples.TOKENS_SENT)),
     ({"Content-Type": "application/x-npy"}, write_array(np.zeros((2, 3, 3), np.int32))),
+    ({"Content-Type": BITSTREAM}, example_stream()),
 ]
 SAMPLES = [
     ({"Content-Type": "application/json"}, dump(document))
     for document in (examples.SAMPLE_SENT, examples.PAINTED_IN_SENT)
 ]
-QUERIES = ["", "?on_error=item", "?preprocess=adm_center_crop", "?size=3x3", "?layout=flat"]
-ACCEPTS = ["application/json", "application/json", "application/x-npy", "*/*"]
+QUERIES = [
+    "",
+    "?on_error=item",
+    "?detail=bits",
+    "?coder=static",
+    "?preprocess=adm_center_crop",
+    "?size=3x3",
+    "?layout=flat",
+]
+ACCEPTS = ["application/json", "application/json", "application/x-npy", "*/*", BITSTREAM]
 
 
 def _mutated(rng: random.Random, body: bytes) -> bytes:

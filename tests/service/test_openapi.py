@@ -15,7 +15,9 @@ from service.openapi.examples import example_pixels
 from service.problems import STATUSES
 from service.routes import ROUTES, WORKING_CALLS, decode, encode, reconstruct, sample
 from tests.service.process import ROOT
+from tests.service.streams import example_stream
 from vqtok.images import write_image
+from vqtok.wire.bitstream_format import MEDIA_TYPE as BITSTREAM
 from vqtok.wire.npy_format import write_array
 
 DOCUMENT = openapi_document("test")
@@ -49,6 +51,8 @@ def _binary_body(path: str, media_type: str) -> bytes:
     pixels = example_pixels()
     if media_type == "image/*":
         return write_image(pixels)
+    if media_type == BITSTREAM:
+        return example_stream()
     if path == "/v1/decode":
         return write_array(np.zeros((1, 2, 2), np.uint16))
     return write_array(pixels[None])

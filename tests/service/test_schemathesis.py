@@ -25,7 +25,9 @@ from schemathesis.specs.openapi.checks import (
 from service.openapi import openapi_document
 from service.routes import WORKING_CALLS
 from tests.service.process import ServiceProcess
+from tests.service.streams import example_stream
 from vqtok.images import write_image
+from vqtok.wire.bitstream_format import MEDIA_TYPE as BITSTREAM
 from vqtok.wire.npy_format import write_array
 
 UNCHECKED: Sequence[HealthCheck] = list(HealthCheck)  # type: ignore[arg-type]
@@ -77,6 +79,11 @@ ARRAYS = st.builds(
 ).flatmap(_mutated)
 
 
+STREAMS = st.integers(0, 3).flatmap(
+    lambda kind: _mutated(example_stream()) if kind else st.binary(max_size=99)
+)
+
+
 @pytest.fixture(scope="module")
 def seen() -> Counter[tuple[str, str, int]]:
     """How often each route answered a body of each type with each status."""
@@ -84,6 +91,7 @@ def seen() -> Counter[tuple[str, str, int]]:
 
 
 schemathesis.openapi.media_type("application/x-npy", ARRAYS)
+schemathesis.openapi.media_type(BITSTREAM, STREAMS)
 schemathesis.openapi.media_type("image/*", PICTURES)
 schemathesis.openapi.format("binary", PICTURES)
 schemathesis.openapi.format("byte", PICTURES.map(lambda data: b64encode(data).decode()))

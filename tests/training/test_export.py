@@ -18,11 +18,11 @@ import training.export
 import training.reference
 from models import Autoencoder, load
 from tests.training.tiny import torch_tokens
-from training.data import Part, load_splits
+from training.data import Part, Splits, load_splits
 from training.data.batches import to_pixels
 from training.export import ExportOptions, export_run
 from training.parity import ExportRefused, Parity, measure_parity
-from training.reference import build_reference, count_positions
+from training.reference import build_reference, count_tokens
 from training.settings import load_settings
 from vqtok.bundle import Bundle, golden_check
 from vqtok.runtime.engine import Engine
@@ -63,7 +63,7 @@ def test_a_golden_image_that_is_not_clear_enough_is_refused(
     model: Autoencoder, engine: Engine, cifar: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the noise of its own tokens; that of other images does not count."""
-    images, measured = Part(cifar, 0, 20), list[Pixels]()
+    images, measured = Part(cifar[:20], 0, 20), list[Pixels]()
 
     def noisy(model: Autoencoder, engine: Engine, images: Pixels) -> Parity:
         measured.append(images)
@@ -71,7 +71,7 @@ def test_a_golden_image_that_is_not_clear_enough_is_refused(
 
     monkeypatch.setattr(training.reference, "measure_parity", noisy)
     with pytest.raises(ExportRefused, match=r"margin of .* less than 100 times .*\(0\.5\)"):
-        build_reference(engine, model, images, images)
+        build_reference(engine, model, Splits(images, Part(cifar[:20], 20, 20), images))
     clearest = engine.encode(cifar[:20]).margins.reshape(20, -1).min(axis=1).argmax()
     assert [image.tolist() for image in measured] == [cifar[clearest][None].tolist()]
 
@@ -100,7 +100,9 @@ def test_usage_counts_the_training_images_and_no_others(
     assert np.array_equal(bundle.reference.usage, np.bincount(tokens.reshape(-1), minlength=16))
     counts = (tokens[..., None] == np.arange(16)).sum(axis=0)
     assert np.array_equal(bundle.reference.position_counts, counts)
-    assert np.array_equal(count_positions(engine, 16, train), counts)
+    counted = count_tokens(engine, 16, train)
+    assert np.array_equal(counted.position_counts, counts)
+    assert np.array_equal(counted.tokens, tokens)
 
 
 def test_the_manifest_says_what_the_run_was(bundle: Bundle, run: Path) -> None:

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,8 @@ import pytest
 from PIL import Image
 
 from tests.service.process import ServiceProcess
+from tests.vqtok.command import Command
 from tests.vqtok.tiny_bundle import smooth_images, write_tiny_bundle
-from vqtok.cli import main
 from vqtok.images import read_image, write_image
 from vqtok.tokenizer import Tokenizer
 
@@ -37,52 +36,6 @@ def photo(tmp_path: Path) -> Path:
     path = tmp_path / "photo.jpg"
     path.write_bytes(write_image(smooth_images(1, 45, 60)[0], "jpeg"))
     return path
-
-
-@dataclass(frozen=True)
-class Done:
-    status: int
-    stdout: str
-    stderr: str
-
-
-class Command:
-    """Runs `vqtok` in a folder and keeps what it wrote."""
-
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder = folder
-        self._capsys = capsys
-
-    def __call__(self, *arguments: object) -> Done:
-        self._capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        written = self._capsys.readouterr()
-        return Done(int(ended.value.code or 0), written.out, written.err)
-
-    def succeed(self, *arguments: object) -> str:
-        done = self(*arguments)
-        assert done.status == 0, done.stderr
-        return done.stdout
-
-    def fail(self, status: int, *arguments: object) -> str:
-        """What it says on stderr, in one line."""
-        done = self(*arguments)
-        assert done.status == status, done.stderr
-        assert done.stdout == ""
-        return " ".join(done.stderr.split())
-
-
-@pytest.fixture
-def vqtok(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Command:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setenv("NO_COLOR", "1")
-    for name in ("VQTOK_BUNDLE", "VQTOK_URL"):
-        monkeypatch.delenv(name, raising=False)
-    return Command(tmp_path, capsys)
 
 
 def size_of(path: Path) -> tuple[int, int]:

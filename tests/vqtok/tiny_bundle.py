@@ -281,8 +281,26 @@ def _reference(source: InMemory, seed: int) -> Reference:
         golden_tokens=tokens[golden],
         golden_margins=encoded.margins[golden],
         golden_reconstruction=engine.decode(tokens[golden : golden + 1])[0],
+        **coder_arrays(tokens.reshape(*tokens.shape[:3], -1), source.manifest.codebook_size),
     )
     return with_probe(engine, reference)
+
+
+def coder_arrays(tokens: NDArray[np.integer], codes: int, clusters: int = 4) -> dict[str, Any]:
+    """The arrays of a reference that bitstreams are coded by, of tokens (n, h, w, depth)."""
+    depth, sides = tokens.shape[3], clusters + 1
+    of_code = np.tile(np.arange(codes, dtype=np.uint16) % clusters, (depth, 1))
+    counts = np.zeros((depth, sides * sides, codes), np.uint32)
+    around = np.full((len(tokens), tokens.shape[1] + 1, tokens.shape[2] + 1), clusters)
+    for level in range(depth):
+        around[:, 1:, 1:] = of_code[level][tokens[..., level]]
+        contexts = around[:, 1:, :-1] * sides + around[:, :-1, 1:]
+        np.add.at(counts[level], (contexts, tokens[..., level]), 1)
+    return {
+        "coder_clusters": of_code,
+        "coder_context_counts": counts,
+        "coder_smoothing": np.array([[16], [64], [32], [48]], np.int64).repeat(depth, axis=1),
+    }
 
 
 def smooth_images(count: int, height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:

@@ -4,6 +4,7 @@ A format of tokens is one file here and one line in `WIRE_FORMATS`; the contract
 it.
 """
 
+from vqtok.wire.bitstream_format import BITSTREAM
 from vqtok.wire.format import DecodeOptions, EncodeOptions, WireFormat, format_size, parse_size
 from vqtok.wire.json_format import JSON
 from vqtok.wire.npy_format import NPY, NpyHeader, npy_header
@@ -21,5 +22,5 @@ __all__ = [
     "zip_images",
 ]
 
-WIRE_FORMATS: dict[str, WireFormat] = {each.media_type: each for each in (JSON, NPY)}
+WIRE_FORMATS: dict[str, WireFormat] = {each.media_type: each for each in (JSON, NPY, BITSTREAM)}
 """Every format of tokens by its media type; the first is the default."""

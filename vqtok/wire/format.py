@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vqtok.bitstream import AUTO, CHOICES, CoderTables, Coding
 from vqtok.errors import InvalidParameter
 from vqtok.tokens import TokenBatch
 
@@ -21,7 +22,9 @@ class EncodeOptions:
 
     `dtype` is one of `TOKEN_DTYPES`, or None for that of the tokens; it shows in binary formats
     only. `layout` is `grid`, arrays of the shape of the grid, or `flat`, raster order with depth
-    last. `detail` adds the margins where a format has room for them.
+    last. `detail` adds the margins where a format has room for them, `rates` the bits of each
+    image by every coder. `coder` is how a bitstream is coded, one of `vqtok.bitstream.CHOICES`;
+    it and the rates take the codebook's `coding`.
 
     Raises:
         InvalidParameter: a value that is none of these.
@@ -30,6 +33,9 @@ class EncodeOptions:
     dtype: str | None = None
     layout: str = "grid"
     detail: bool = False
+    rates: bool = False
+    coder: str = AUTO
+    coding: Coding | None = None
 
     def __post_init__(self) -> None:
         if self.dtype is not None and self.dtype not in TOKEN_DTYPES:
@@ -38,6 +44,10 @@ class EncodeOptions:
             )
         if self.layout not in LAYOUTS:
             raise InvalidParameter(f"layout is one of {', '.join(LAYOUTS)}, not {self.layout!r}.")
+        if self.coder not in CHOICES:
+            raise InvalidParameter(
+                f"coder is one of {', '.join(CHOICES)}, not {self.coder[:40]!r}."
+            )
 
 
 @dataclass(frozen=True)
@@ -47,13 +57,14 @@ class DecodeOptions:
     `grid` is (h, w) or (h, w, depth) of tokens sent flat in a format without grids; `size` is (H,
     W) of the pictures to return. With `answer`, the body is what a service sent, and keys added by
     a newer service are ignored. Without, the body is a request: unknown keys are refused, and more
-    than `max_items` items.
+    than `max_items` items. `tables` are those that bitstreams of the codebook are coded by.
     """
 
     grid: tuple[int, ...] | None = None
     size: tuple[int, int] | None = None
     answer: bool = False
     max_items: int | None = None
+    tables: CoderTables | None = None
 
 
 @dataclass(frozen=True)

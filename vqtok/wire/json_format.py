@@ -10,9 +10,9 @@ Tokens, both ways:
 
 Sent to a service, all but `items` and its `tokens` may be left out; `grid` is needed where
 `tokens` are flat. `grid` has a third number, the depth, where it is above 1. Whatever a service
-answers may be sent back as it is: the `prior`, `seed`, `temperature` and `windowed` of samples and
-the `bits` of each are read over, and an item that failed stays one. Images are base64 of whole
-files: `{"images": ["…", …]}`.
+answers may be sent back as it is: the `prior`, `seed`, `temperature` and `windowed` of samples,
+the `bits` of each and the `rates` of items are read over, and an item that failed stays one. Images
+are base64 of whole files: `{"images": ["…", …]}`.
 """
 
 import base64
@@ -25,6 +25,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from vqtok.bitstream import bits_per_image
 from vqtok.errors import InvalidTokens, MalformedBody
 from vqtok.tokens import ImageTokens, ItemError, TokenBatch
 from vqtok.wire.format import DecodeOptions, EncodeOptions, WireFormat, as_dtype
@@ -44,8 +45,9 @@ from vqtok.wire.json_reading import (
 MEDIA_TYPE = "application/json"
 LABELS = ("model", "codebook_id", "tokenizer_id", "preprocess")
 SAMPLE_KEYS = ("prior", "seed", "temperature", "windowed")
-ITEM_KEYS = ("grid", "size", "tokens", "margins", "bits", "drawn_bits")
+ITEM_KEYS = ("grid", "size", "tokens", "margins", "bits", "drawn_bits", "rates")
 ERROR_KEYS = ("code", "detail")
+RATE_KEYS = ("bits", "reason")
 LONGEST_SIDE = 2**31 - 1
 
 
@@ -61,6 +63,8 @@ def encode_tokens(
     """
     options = options or EncodeOptions()
     items = [_item_to_json(item, options) for item in batch.items]
+    if options.rates:
+        _add_rates(items, batch, options)
     for item, added in zip(items, item_extra or (), strict=item_extra is not None):
         item.update(added)
     envelope: JsonObject = {label: getattr(batch, label) for label in LABELS}
@@ -88,8 +92,8 @@ def decode_tokens(body: bytes, options: DecodeOptions | None = None) -> TokenBat
     items = tuple(_item_from_json(entry, f"items[{i}]", options) for i, entry in enumerate(entries))
     labels = {label: as_text(document, label) for label in LABELS}
     if not options.answer:
-        errors = [entry["error"] for entry in entries if "error" in entry]
-        no_repeated_keys(body, _count_strings([document, *entries, *errors]))
+        within = [each for index, entry in enumerate(entries) for each in _within(entry, index)]
+        no_repeated_keys(body, _count_strings([document, *entries, *within]))
     return TokenBatch(**labels, items=items)
 
 
@@ -156,6 +160,19 @@ def _item_to_json(item: ImageTokens | ItemError, options: EncodeOptions) -> Json
     return entry
 
 
+def _add_rates(items: list[JsonObject], batch: TokenBatch, options: EncodeOptions) -> None:
+    """The bits of each image by every coder; null, and a reason, where one does not apply."""
+    images = {i: item for i, item in enumerate(batch.items) if isinstance(item, ImageTokens)}
+    if options.coding is None or not images:
+        return
+    found = bits_per_image(list(images.values()), options.coding)
+    for index, rates in zip(images, found, strict=True):
+        items[index]["rates"] = {
+            name: {"bits": rate.bits} | ({"reason": rate.reason} if rate.reason else {})
+            for name, rate in rates.items()
+        }
+
+
 def _error_to_json(error: ItemError) -> JsonObject:
     return {"error": {"code": error.code, "detail": error.detail}}
 
@@ -170,6 +187,21 @@ def _check_envelope(document: JsonObject) -> None:
         require_number(document.get(key), key)
     if not isinstance(document.get("windowed"), bool | None):
         raise MalformedBody("windowed must be true or false.")
+
+
+def _within(entry: JsonObject, index: int) -> list[JsonObject]:
+    """The objects in an item of a request: its error, or its rates, which are read over."""
+    if "error" in entry:
+        return [entry["error"]]
+    if entry.get("rates") is None:
+        return []
+    rates = as_object(entry["rates"], f"items[{index}].rates")
+    each = [as_object(rate, f"items[{index}].rates.{name:.20}") for name, rate in rates.items()]
+    for name, rate in zip(rates, each, strict=True):
+        only_known(rate, RATE_KEYS, f"items[{index}].rates.{name:.20}")
+        require_number(rate.get("bits"), f"items[{index}].rates.{name:.20}.bits")
+        as_text(rate, "reason")
+    return [rates, *each]
 
 
 def _error_from_json(entry: Any, name: str, *, strict: bool = False) -> ItemError:
