@@ -78,8 +78,9 @@ def spent(rows: Rows) -> str:
     epochs = rows.comparison.base.get("schedule", {}).get("epochs", 1)
     seeds = rows.seeds or rows.comparison.seeds
     plural = "s" if len(seeds) > 1 else ""
+    passes = "epoch" if epochs == 1 else "epochs"
     taken = f" ({steps} steps, {images} images)" if records else ""
-    return f"{epochs:g} epochs{taken}, seed{plural} {', '.join(map(str, seeds))}"
+    return f"{epochs:g} {passes}{taken}, seed{plural} {', '.join(map(str, seeds))}"
 
 
 def label_of(row: Row) -> str:
