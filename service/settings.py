@@ -169,7 +169,8 @@ class Settings(BaseSettings):
     long_images: int = Field(
         default=LONG_IMAGES,
         ge=16,
-        description="images of the long window, which sees smaller drifts, later",
+        description="images of the long window, a multiple of the recent one's: it sees smaller "
+        "drifts, later",
     )
     metrics: bool = Field(default=True, description="serve /metrics")
     metrics_port: int | None = Field(
@@ -196,6 +197,11 @@ class Settings(BaseSettings):
         _require_at_least(self, "max_total_body_bytes", "max_body_bytes")
         _require_at_least(self, "max_request_pixels", "max_pixels")
         _require_at_least(self, "max_decoded_pixels", "max_request_pixels")
+        if self.long_images % self.recent_images:
+            raise ValueError(
+                f"{flag('long_images')} ({self.long_images}) must be a multiple of "
+                f"{flag('recent_images')} ({self.recent_images})"
+            )
         if self.key_share is not None and not self.has_keys:
             raise ValueError(f"{flag('key_share')} needs keys: {flag('api_keys_file')}")
         if self.metrics_port is not None and (not self.metrics or self.metrics_port == self.port):

@@ -74,6 +74,8 @@ def test_sizes_are_read_from_text() -> None:
         (["--key-share", "0.5"], ["--key-share", "--api-keys-file"]),
         (["--key-share", "2", "--api-keys", "a"], ["--key-share"]),
         (["--cors-origins", "page.example"], ["--cors-origins", "scheme://host"]),
+        (["--recent-images", "15"], ["--recent-images", "16"]),
+        (["--long-images", "1000"], ["--long-images", "multiple", "--recent-images (64)"]),
         (["--metrics-port", "8000"], ["--metrics-port", "--port"]),
         (["--metrics-port", "9", "--metrics", "false"], ["--metrics-port", "--metrics"]),
     ],

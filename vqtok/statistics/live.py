@@ -7,7 +7,7 @@ values follow each other slowly, and no resampling of images describes them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vqtok.statistics.alarm import AlarmState
 from vqtok.statistics.divergence import ReferenceUsage
@@ -56,51 +56,50 @@ class _Tumbling:
     size: int
     usage: ReferenceUsage
     null: NullAt | None
+    filling: Window
     last: Window | None = None
     num_windows: int = 0
     alarm: AlarmState = field(default_factory=AlarmState)
-    _filling: Window = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._filling = Window(self.shape)
 
     @property
     def room(self) -> int:
-        return self.size - self._filling.num_images
+        return self.size - self.filling.num_images
 
-    def add(self, some: Window) -> None:
-        """Some images, no more than there is room for."""
-        self._filling.merge(some)
+    def turn(self) -> Window | None:
+        """The window that is filling, if it is complete; the next begins."""
         if self.room:
-            return
-        self.last, self._filling = self._filling, Window(self.shape)
+            return None
+        complete, self.last, self.filling = self.filling, self.filling, Window(self.shape)
         self.num_windows += 1
         if self.null is not None:
-            kl_bits = self.usage.kl_bits(self.last.weights)
+            kl_bits = self.usage.kl_bits(complete.weights)
             self.alarm = self.alarm.after(kl_bits, self.null.threshold)
+        return complete
 
     def state(self) -> WindowState:
         alarm = None if self.null is None else self.alarm
-        filling = self._filling.num_images
+        filling = self.filling.num_images
         return WindowState(self.last, self.size, self.num_windows, filling, alarm)
 
 
 class LiveWindows:
-    """Images of one kind, since the start and in windows. Not safe for threads; the memory does not
-    grow. `calibrated` says whether these are images that the reference's null distribution is of;
-    others never raise an alarm.
+    """Images of one kind, since the start and in windows of `sizes`, each of which is a multiple of
+    the one before. Not safe for threads; the memory does not grow. `calibrated` says whether these
+    are images that the reference's null distribution is of; others never raise an alarm.
     """
 
     def __init__(
         self, shape: Shape, reference: DriftReference, sizes: dict[str, int], *, calibrated: bool
     ) -> None:
-        self._shape = shape
-        self._since_start = Window(shape)
         null = reference.null if calibrated else None
+        self._complete = Window(shape)
         self._tumbling = {
-            name: _Tumbling(shape, size, reference.usage, null.at(size) if null else None)
+            name: _Tumbling(
+                shape, size, reference.usage, null.at(size) if null else None, Window(shape)
+            )
             for name, size in sizes.items()
         }
+        self._shortest, *self._longer = self._tumbling.values()
 
     def add(self, rows: Sequence[Row]) -> None:
         """Count some images.
@@ -110,19 +109,30 @@ class LiveWindows:
         """
         start = 0
         while start < len(rows):
-            # Cut where a window ends, so that each image is counted once for all of them.
-            room = min(each.room for each in self._tumbling.values())
-            some = Window.of(self._shape, rows[start : start + room])
-            self._since_start.merge(some)
-            for each in self._tumbling.values():
-                each.add(some)
+            room = self._shortest.room
+            self._shortest.filling.count(rows[start : start + room])
             start += room
+            complete = self._shortest.turn()
+            # Longer windows take whole shorter ones, so that each image is counted once.
+            if complete is not None:
+                self._complete.merge(complete)
+                for each in self._longer:
+                    each.filling.merge(complete)
+                    each.turn()
 
     def alarms(self) -> dict[str, bool]:
         """Whether there is cause for alarm now, for each window that is complete at some time."""
         return {name: each.alarm.is_on for name, each in self._tumbling.items()}
 
     def states(self) -> dict[str, WindowState]:
-        """Each window as it stands, by its name. What is complete never changes any more."""
-        so_far = WindowState(self._since_start.copy())
-        return {SINCE_START: so_far, **{n: each.state() for n, each in self._tumbling.items()}}
+        """Each window as it stands, by its name. What is handed out never changes any more."""
+        so_far = self._complete.copy()
+        so_far.merge(self._shortest.filling)
+        # Images stay in the shortest window until it is complete, and count for the others too.
+        waiting = self._shortest.filling.num_images
+        states = {SINCE_START: WindowState(so_far)}
+        for name, each in self._tumbling.items():
+            state = each.state()
+            longer = each is not self._shortest
+            states[name] = replace(state, filling=state.filling + waiting) if longer else state
+        return states

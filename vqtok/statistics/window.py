@@ -65,18 +65,22 @@ class Window:
 
     @staticmethod
     def of(shape: Shape, rows: Sequence[Row]) -> "Window":
-        """What some images come to.
+        """What some images come to; see `count`."""
+        window = Window(shape)
+        window.count(rows)
+        return window
+
+    def count(self, rows: Sequence[Row]) -> None:
+        """Add some images.
 
         Raises:
             InvalidTokens: a token outside 0 .. K - 1.
         """
-        window = Window(shape)
         by_grid: dict[tuple[int, ...], list[Row]] = {}
         for row in rows:
             by_grid.setdefault(row[1].shape, []).append(row)
         for alike in by_grid.values():
-            window._count(alike)
-        return window
+            self._count_alike(alike)
 
     def merge(self, other: "Window") -> None:
         """Add the images of another window."""
@@ -100,7 +104,7 @@ class Window:
             return 0.0
         return (self.num_images * self.shape.cells) ** 2 / self._squared_weights
 
-    def _count(self, rows: Sequence[Row]) -> None:
+    def _count_alike(self, rows: Sequence[Row]) -> None:
         """Count images of one grid."""
         # Arrays of one shape are put together as they are: to flatten each would take longer.
         tokens = np.concatenate([row[0] for row in rows]).reshape(-1, self.shape.depth)
@@ -108,7 +112,8 @@ class Window:
         if not 0 <= int(tokens.min()) <= int(tokens.max()) < codes:
             raise InvalidTokens(f"A token is outside 0 .. {codes - 1}.")
         for counted, level in zip(self.weights, tokens.T, strict=True):
-            counted += weight * np.bincount(level, minlength=codes)
+            added = np.bincount(level, minlength=codes)
+            counted += added if weight == 1 else weight * added
         self.num_images += len(rows)
         self.num_tokens += len(tokens)
         self._squared_weights += weight**2 * len(tokens)
