@@ -6,6 +6,7 @@ from pathlib import Path
 from models.storage import SETTINGS_FILE
 from training.bits import LINE, bits_sentence, measure_bits
 from training.data import Part, load_splits
+from training.drift import with_drift_null
 from training.reference import measure_tables, with_tables
 from training.settings import load_settings
 from vqtok.bundle import Bundle, golden_check, write_bundle
@@ -18,7 +19,8 @@ CARD = "card.md"
 
 def refresh_reference(folder: Path, data: str | None = None) -> Manifest:
     """Count the tokens of a bundle's training images through its own encoder, estimate its coder
-    tables, and write the bundle anew in one step. Graphs, ids and golden image stay.
+    tables and its null distribution of drift (unless it is calibrated on images of an operator's),
+    and write the bundle anew in one step. Graphs, ids and golden image stay.
 
     `data` replaces the data's folder that the bundle's settings name. Streams that were coded by
     other tables than come out are no longer read; the same data give the same tables.
@@ -29,6 +31,8 @@ def refresh_reference(folder: Path, data: str | None = None) -> Manifest:
     engine = open_engine(bundle, "cpu")
     tables = measure_tables(engine, bundle.codebook, splits)
     reference = with_tables(bundle.reference, tables)
+    if reference.drift_usage is None:
+        reference = with_drift_null(engine, reference, splits.test)
     images = splits.train.images
     last = Part(images, max(0, len(images) - len(images) // 10), len(images))
     held_out = splits.test if len(splits.test) else splits.validation or last
