@@ -1,6 +1,7 @@
 """The tokenizer in this process, on a real bundle: one answer for a picture, however it comes."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from vqtok.errors import (
 )
 from vqtok.images import ImageLimits
 from vqtok.local import LocalTokenizer
-from vqtok.runtime.fake import FakeEngine, fake_manifest
+from vqtok.runtime.fake import FakeEngine
 from vqtok.runtime.onnx import open_engine
 from vqtok.tokenizer import Tokenizer
 from vqtok.tokens import ImageTokens, TokenBatch
@@ -177,7 +178,7 @@ def test_pixels_above_the_limit_are_refused_naming_the_setting(folder: Path) -> 
 
 def test_a_model_that_is_not_tileable_refuses_large_pictures(folder: Path) -> None:
     bundle = Bundle.open(folder)
-    manifest = fake_manifest(requires={"tileable": False})
+    manifest = replace(bundle.manifest, requires={"tileable": False})
     whole = Bundle(folder, manifest, bundle.codebook, bundle.reference)
     tokenizer = LocalTokenizer(whole, FakeEngine(manifest), tile_pixels=1000)
     with pytest.raises(TooLarge, match="cannot be run in tiles"):
