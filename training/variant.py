@@ -28,6 +28,7 @@ from training.reference import golden_candidates, measure_tables, reference_of
 from training.settings import load_settings
 from vqtok.bundle import Bundle, golden_check, write_bundle
 from vqtok.manifest import Manifest
+from vqtok.priors.spec import PRIOR_FILE
 from vqtok.runtime.engine import Engine
 from vqtok.runtime.onnx import open_engine
 
@@ -99,7 +100,9 @@ def _files(bundle: Bundle, engine: Engine, training: Part, count: int) -> dict[s
     images = np.stack([training[int(place)] for place in places])
     batches = np.array_split(images, -(-len(images) // 32))
     tokens = [engine.encode(batch).tokens for batch in batches]
-    kept = ("codebook.npy", WEIGHTS_FILE, SETTINGS_FILE)
+    # The prior is of the same codes.
+    prior = (PRIOR_FILE,) if bundle.manifest.prior else ()
+    kept = ("codebook.npy", WEIGHTS_FILE, SETTINGS_FILE, *prior)
     return {
         "encoder.onnx": in_int8(bundle.read("encoder.onnx"), [{"pixels": b} for b in batches]),
         "decoder.onnx": in_int8(bundle.read("decoder.onnx"), [{"tokens": t} for t in tokens]),

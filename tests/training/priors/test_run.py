@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import training.variant
 from models.priors import PRIORS
 from tests.training.broken_runs import Interrupted, checkpoint, differences, without_times
 from training.priors.attach import AttachOptions, add_prior
@@ -16,6 +17,7 @@ from training.priors.runs import load_prior, train_prior
 from training.priors.settings import PriorSettings
 from training.priors.tokens import TokenSplits, load_tokens
 from training.settings import SettingsError
+from training.variant import VariantOptions, make_int8
 from vqtok.bundle import Bundle
 from vqtok.tokenizer import Tokenizer
 
@@ -176,6 +178,23 @@ def test_a_bundle_with_the_prior_samples_from_it(
     assert np.allclose(samples.bits, nats / np.log(2), atol=1e-3)
     with pytest.raises(FileExistsError):
         add_prior(tmp_path / "run", AttachOptions(tmp_path / "bundle", tokens_file))
+
+
+def test_a_variant_in_int8_keeps_the_prior(
+    bundle: Bundle,
+    real_images: Path,
+    tokens_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train_prior(
+        settings_for(bundle, real_images, "masked"), tmp_path / "run", tokens_file=tokens_file
+    )
+    origin = add_prior(tmp_path / "run", AttachOptions(tmp_path / "bundle", tokens_file))
+    monkeypatch.setattr(training.variant, "MOST_RISE", 0.5)
+    manifest = make_int8(tmp_path / "bundle", VariantOptions(tmp_path / "int8", images=32))
+    assert manifest.prior == origin.prior
+    assert manifest.digests["prior.onnx"] == origin.digests["prior.onnx"]
 
 
 def test_a_table_needs_no_graph(
