@@ -21,7 +21,7 @@ MAINS: dict[str, Callable[..., None]] = {
     "entropy-sweep": entropy_sweep.main,
     "pitfalls": pitfalls.main,
 }
-COMMITTED = ("gradient-bias", "pitfalls")
+COMMITTED = ("gradient-bias", "entropy-sweep", "pitfalls")
 PAGES: dict[str, Callable[[Any], str]] = {
     "gradient-bias": gradient_bias.page,
     "entropy-sweep": entropy_sweep.page,
