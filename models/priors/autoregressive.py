@@ -33,8 +33,8 @@ class AutoregressivePrior(Prior):
         self.label_dropout = label_dropout
         self.network = TokenTransformer(shape, width, num_layers, num_heads, causal=True)
 
-    def begin(self, counts: Tensor) -> None:
-        self.network.begin(counts, self.shape)
+    def begin(self, counts: Tensor, codes: Tensor | None = None) -> None:
+        self.network.begin(counts, codes, self.shape)
 
     def logits(self, tokens: Tensor, labels: Tensor, positions: Tensor) -> Tensor:
         return self.network.head(at(self._features(tokens, labels), positions))

@@ -74,8 +74,10 @@ class Prior(nn.Module):
         """Calls of `logits` that a sample takes."""
         return int(self.groups.max()) + 1
 
-    def begin(self, counts: Tensor) -> None:
-        """Take the counts of training tokens, int64 (N, K), before the first step."""
+    def begin(self, counts: Tensor, codes: Tensor | None = None) -> None:
+        """Take the counts of training tokens, int64 (N, K), before the first step, and the vectors
+        that the codes stand for, float32 (K, D), where all levels share them.
+        """
         raise NotImplementedError
 
     def logits(self, tokens: Tensor, labels: Tensor, positions: Tensor) -> Tensor:

@@ -41,8 +41,8 @@ class MaskedPrior(Prior):
         trained = [torch.from_numpy(reveal_groups(name, shape.grid)) for name in schedules]
         self.register_buffer("trained_groups", torch.stack(trained), persistent=False)
 
-    def begin(self, counts: Tensor) -> None:
-        self.network.begin(counts, self.shape)
+    def begin(self, counts: Tensor, codes: Tensor | None = None) -> None:
+        self.network.begin(counts, codes, self.shape)
 
     def logits(self, tokens: Tensor, labels: Tensor, positions: Tensor) -> Tensor:
         return self.network.head(at(self.network(tokens, labels), positions))

@@ -21,7 +21,7 @@ class TablePrior(Prior):
         )
         self.register_buffer("log_table", uniform)
 
-    def begin(self, counts: Tensor) -> None:
+    def begin(self, counts: Tensor, codes: Tensor | None = None) -> None:
         self.log_table = self._probabilities(counts.double()).log().float()
 
     def _probabilities(self, counts: Tensor) -> Tensor:

@@ -10,6 +10,9 @@ from models.priors.base import TokenShape
 from models.priors.tables import marginal
 
 _SPREAD = 0.02
+_ALIKE, _OF_THEIR_OWN = 0.08, 0.2
+"""Of embeddings that start from codes: what they share with near ones, and how much of what they
+would have been without them is left."""
 
 
 class TokenTransformer(nn.Module):
@@ -54,9 +57,23 @@ class TokenTransformer(nn.Module):
         return self.positions.weight + sum(axis(place) for axis, place in rows)
 
     @torch.no_grad()
-    def begin(self, counts: Tensor, shape: TokenShape) -> None:
-        """Start from the codes' marginal, which would take the first steps of training."""
+    def begin(self, counts: Tensor, codes: Tensor | None, shape: TokenShape) -> None:
+        """Start from the codes' marginal, and with codes near each other alike, which would
+        take the first epochs of training.
+        """
         self.head.bias.copy_(marginal(counts, shape).mean(0).log())
+        if codes is not None:
+            likeness = _projected(codes, self.head.in_features)
+            known = self.tokens.weight[: shape.codebook_size]
+            known.copy_(_OF_THEIR_OWN * known + _ALIKE * likeness)
+            self.head.weight.copy_(_SPREAD * likeness)
+
+
+def _projected(codes: Tensor, width: int) -> Tensor:
+    """Codes (K, D) standardised, in a random subspace of `width` dimensions: (K, width)."""
+    spread = codes.std(0).clamp_min(torch.finfo(codes.dtype).tiny)
+    directions = torch.randn(codes.shape[1], width) / math.sqrt(codes.shape[1])
+    return (codes - codes.mean(0)) / spread @ directions
 
 
 class Block(nn.Module):

@@ -37,7 +37,8 @@ class PriorTrainer:
         schedule = settings.schedule
         self.fabric = Fabric(accelerator=schedule.device, devices=1, precision=schedule.precision)
         prior = build_prior(settings.prior.kind, tokens.shape, settings.prior.options)
-        prior.begin(counts_of(tokens))
+        codes = None if tokens.codes is None else torch.from_numpy(tokens.codes)
+        prior.begin(counts_of(tokens), codes)
         optimisers = build_optimisers(prior, settings)
         self.prior: Prior = prior.to(self.fabric.device)
         self.optimisers = optimisers

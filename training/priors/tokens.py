@@ -38,7 +38,8 @@ class TokenPart:
 @dataclass(frozen=True, eq=False)
 class TokenSplits:
     """The splits of a data set as tokens. mirrored: the training images mirrored left to right,
-    (n, N) as `train`, or of no rows where the settings do not mirror.
+    (n, N) as `train`, or of no rows where the settings do not mirror. codes: the table that the
+    tokens index, float32 (K, D), None where levels have tables of their own.
     """
 
     shape: TokenShape
@@ -47,6 +48,7 @@ class TokenSplits:
     mirrored: Tokens
     validation: TokenPart
     test: TokenPart
+    codes: NDArray[np.float32] | None
 
 
 def load_tokens(bundle: Bundle, data: DataSettings, kept_in: Path) -> TokenSplits:
@@ -59,13 +61,13 @@ def load_tokens(bundle: Bundle, data: DataSettings, kept_in: Path) -> TokenSplit
     if arrays is None:
         arrays = _encoded(bundle, splits, mirror=data.flip)
         _keep(kept_in, arrays, _origin(bundle.manifest, data))
-    return _assembled(bundle.manifest, splits, labels, arrays)
+    return _assembled(bundle, splits, labels, arrays)
 
 
 def _assembled(
-    manifest: Manifest, splits: Splits, labels: Labels | None, arrays: dict[str, Tokens]
+    bundle: Bundle, splits: Splits, labels: Labels | None, arrays: dict[str, Tokens]
 ) -> TokenSplits:
-    names = labels.names if labels else ()
+    names, manifest = labels.names if labels else (), bundle.manifest
     shape = TokenShape(manifest.grid, manifest.codebook_size, len(names))
     parts = [
         TokenPart(arrays[name], _labels_of(part, None if labels is None else known))
@@ -75,7 +77,8 @@ def _assembled(
             ("test", splits.test, labels and labels.test),
         )
     ]
-    return TokenSplits(shape, names, parts[0], arrays["mirrored"], parts[1], parts[2])
+    codes = bundle.codebook if manifest.depth == 1 else None
+    return TokenSplits(shape, names, parts[0], arrays["mirrored"], parts[1], parts[2], codes)
 
 
 def _labels_of(part: Part, labels: NDArray[np.int64] | None) -> NDArray[np.int64]:

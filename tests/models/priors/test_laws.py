@@ -93,6 +93,23 @@ def test_a_learned_prior_starts_near_the_marginal_and_learns_what_depends(name: 
     assert _bits(prior.eval(), grids, labels) == pytest.approx(1.0, abs=0.05)
 
 
+@pytest.mark.parametrize("name", LEARNED)
+def test_codes_that_are_near_start_alike(name: str) -> None:
+    torch.manual_seed(0)
+    shape = TokenShape((2, 2), codebook_size=30)
+    prior = build_prior(name, shape, {"width": 32, "num_heads": 2})
+    codes = torch.randn(30, 3)
+    codes[7] = codes[3] + 0.01
+    prior.begin(torch.ones(4, 30, dtype=torch.long), codes)
+    others = ~torch.eye(30, dtype=torch.bool)
+    for table in ("network.tokens.weight", "network.head.weight"):
+        rows = prior.get_parameter(table).detach()[:30]
+        distances = torch.cdist(rows, rows)
+        assert int((distances[3] + 9 * ~others[3]).argmin()) == 7
+        pairs = torch.stack([torch.cdist(codes, codes)[others], distances[others]])
+        assert float(torch.corrcoef(pairs)[0, 1]) > 0.8
+
+
 def _bits(prior: Prior, grids: Tensor, labels: Tensor) -> float:
     return -float(prior.log_prob(grids, labels).sum(1).mean()) / 0.6931471805599453
 
