@@ -23,7 +23,7 @@ from service.usage import PassingTokens
 from vqtok.bitstream import CoderTables, Coding
 from vqtok.bundle import Bundle, codebook_npy, golden_check
 from vqtok.manifest import Manifest
-from vqtok.priors import Prior, TablePrior, Wish, draw_all, num_rows
+from vqtok.priors import Prior, TablePrior, Wish, draw_all, most_rows
 from vqtok.runtime.engine import Engine
 from vqtok.runtime.onnx import open_engine, prior_of
 from vqtok.statistics import (
@@ -167,7 +167,7 @@ def _draw_rows(prior: Prior, count: int) -> int:
     """Draw as many samples, and give how many rows of the prior that took."""
     wish = Wish(count)
     draw_all(prior, wish)
-    return num_rows(prior, wish)
+    return most_rows(prior, wish)
 
 
 def _batcher(

@@ -21,7 +21,7 @@ from service.routes.images import image_limits, serialised
 from service.state import service_of
 from service.tokens_in import picture_size
 from vqtok.errors import NotAcceptable
-from vqtok.priors import Drawn, Wish, checked_grid, num_rows
+from vqtok.priors import Drawn, Wish, checked_grid, most_rows
 from vqtok.priors.document import KEYS, wish_of
 from vqtok.tokens import ImageTokens, TokenBatch, token_dtype
 from vqtok.wire import format_size, json_format, npy_format
@@ -105,7 +105,7 @@ def _reserve(job: Job, wish: Wish, decodes: bool) -> None:
     check_pixels((height, width), limits)
     check_total(wish.n * height * width, limits)
     pixels = wish.n * job.work.pixels("decode", grid) if decodes else 0
-    job.reserve(sample=num_rows(prior, wish), decode=pixels)
+    job.reserve(sample=most_rows(prior, wish), decode=pixels)
 
 
 def _batch(model: Model, drawn: Drawn) -> TokenBatch:

@@ -1,7 +1,7 @@
 """New token grids from a prior: tables, or a learned one in ONNX; one sampler for all."""
 
 from vqtok.priors.choice import SamplingRule
-from vqtok.priors.draw import Drawn, begin, checked_grid, draw_all, num_rows, result_of, stack
+from vqtok.priors.draw import Drawn, begin, checked_grid, draw_all, most_rows, result_of, stack
 from vqtok.priors.prior import Prior
 from vqtok.priors.reveal import Ask, Reveal
 from vqtok.priors.table import TablePrior
@@ -20,7 +20,7 @@ __all__ = [
     "checked_grid",
     "checked_wish",
     "draw_all",
-    "num_rows",
+    "most_rows",
     "result_of",
     "stack",
 ]

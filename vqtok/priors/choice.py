@@ -128,7 +128,7 @@ def drawn(log_p: Probabilities, uniforms: Probabilities) -> NDArray[np.int32]:
 
 
 def drawn_together(log_p: Probabilities, uniforms: Probabilities) -> NDArray[np.int64]:
-    """Codes int64 (n,) of one log p (K,) at n numbers: those that `drawn` gives."""
+    """Codes int64 of one log p (K,) at numbers of any shape: those that `drawn` gives."""
     return np.searchsorted(_distribution(log_p), uniforms, side="right")
 
 

@@ -13,7 +13,7 @@ from vqtok.priors.prior import Prior
 from vqtok.priors.reveal import Ask, Reveal
 from vqtok.priors.table import TablePrior
 from vqtok.priors.uniforms import uniforms
-from vqtok.priors.windows import Pass, plan_passes
+from vqtok.priors.windows import Pass, drawn_by, num_windows, plan_passes
 from vqtok.priors.wish import Wish
 
 
@@ -70,11 +70,17 @@ def begin(prior: Prior, wish: Wish) -> list[Reveal]:
     ]
 
 
-def num_rows(prior: Prior, wish: Wish) -> int:
-    """How many rows of the prior a wish takes, as `begin`; a table is asked once a sample."""
-    _, passes = _planned(prior, wish)
+def most_rows(prior: Prior, wish: Wish) -> int:
+    """How many rows of the prior a wish takes at most, without planning it: a row for each group of
+    each window, two with guidance. A table is asked once a window.
+
+    Raises:
+        InvalidParameter: no such grid.
+    """
+    grid = checked_grid(prior, wish.grid)
+    groups = 1 if isinstance(prior, TablePrior) else wish.passes or int(prior.groups.max()) + 1
     rows = 2 if wish.rule.cfg_scale > 0 else 1
-    return wish.n * rows * (1 if isinstance(prior, TablePrior) else len(passes))
+    return wish.n * rows * min(groups, len(prior.groups)) * num_windows(prior.grid, grid)
 
 
 def _planned(prior: Prior, wish: Wish) -> tuple[NDArray[np.int32], list[Pass]]:
@@ -114,21 +120,21 @@ def _label_of(prior: Prior, wish: Wish) -> int:
 
 def _from_table(prior: TablePrior, wish: Wish) -> Drawn:
     """As by reveals, but all samples together, since no position asks for another."""
-    known, passes = _planned(prior, wish)
+    grid = checked_grid(prior, wish.grid)
+    known = _known_tokens(prior, wish, grid)
     _label_of(prior, wish)
     samples = range(wish.first, wish.first + wish.n)
     tosses = np.stack([uniforms(wish.seed, index, known.size) for index in samples])
     log_q = changed(wish.rule, prior.log_table, None)
     tokens = np.tile(known, (wish.n, 1))
     bits, drawn_bits = np.zeros(wish.n), np.zeros(wish.n)
-    for each in passes:
-        for position in each.positions:
-            place = each.places[position]
-            codes = drawn_together(log_q[position], tosses[:, place])
-            tokens[:, place] = codes
-            bits -= prior.log_table[position, codes] * BITS
-            drawn_bits -= log_q[position, codes] * BITS
-    grid = checked_grid(prior, wish.grid)
+    positions, is_open = drawn_by(prior.grid, grid), known == prior.codebook_size
+    for position in np.unique(positions[is_open]):
+        places = np.flatnonzero(is_open & (positions == position))
+        codes = drawn_together(log_q[position], tosses[:, places])
+        tokens[:, places] = codes
+        bits -= prior.log_table[position, codes].sum(axis=1) * BITS
+        drawn_bits -= log_q[position, codes].sum(axis=1) * BITS
     return Drawn(tokens.reshape(wish.n, *grid), bits, drawn_bits, windowed=grid != prior.grid)
 
 

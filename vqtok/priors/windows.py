@@ -54,6 +54,26 @@ def windows(native: Sequence[int], grid: Sequence[int]) -> Iterator[NDArray[np.i
             yield window.reshape(-1)
 
 
+def drawn_by(native: Sequence[int], grid: Sequence[int]) -> NDArray[np.int64]:
+    """Of each position of a grid the native position that it has in the first window that reaches
+    it, by which it is drawn: int64 (num,).
+    """
+    height, width, *depth = native
+    whole = np.arange(int(np.prod(native)), dtype=np.int64).reshape(height, width, *depth)
+    return whole[np.ix_(_firsts(height, grid[0]), _firsts(width, grid[1]))].reshape(-1)
+
+
+def num_windows(native: Sequence[int], grid: Sequence[int]) -> int:
+    """How many `windows` there are."""
+    return len(_starts(native[0], grid[0])) * len(_starts(native[1], grid[1]))
+
+
+def _firsts(native: int, side: int) -> NDArray[np.int64]:
+    """Of each place along an axis the place within the first window that reaches it."""
+    places, starts = np.arange(side), np.array(_starts(native, side))
+    return places - starts[np.searchsorted(starts + native, places, side="right")]
+
+
 def _starts(native: int, side: int) -> list[int]:
     """Where windows begin along one axis: every half window, the last at the end."""
     if side <= native:

@@ -11,7 +11,7 @@ from scipy import stats
 
 from tests.vqtok.priors.joint import JointPrior
 from vqtok.errors import InvalidParameter, InvalidTokens
-from vqtok.priors import SamplingRule, Wish, checked_wish, draw_all
+from vqtok.priors import SamplingRule, Wish, checked_wish, draw_all, most_rows
 
 NUM = 6000
 TWO_GROUPS = (0, 1, 1, 0)
@@ -225,3 +225,23 @@ def test_labels_have_names() -> None:
     prior = JointPrior()
     by_name = draw_all(prior, Wish(20, label="two"))
     assert np.array_equal(by_name.tokens, draw_all(prior, Wish(20, label=1)).tokens)
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        Wish(3),
+        Wish(2, label=0, rule=SamplingRule(cfg_scale=1.0)),
+        Wish(1, passes=2),
+        Wish(2, grid=(5, 7)),
+        Wish(1, known=KNOWN, mask=MASK),
+    ],
+)
+def test_no_wish_takes_more_rows_than_are_counted_for_it(wish: Wish) -> None:
+    prior = JointPrior()
+    draw_all(prior, wish)
+    rows = most_rows(prior, wish)
+    assert sum(prior.batches) <= rows
+    if wish.mask is None:
+        # A window beside others has a quarter of its positions left to draw.
+        assert sum(prior.batches) >= rows / 4

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqtok.priors.windows import OUTSIDE, plan_passes, windows
+from vqtok.priors.windows import OUTSIDE, drawn_by, num_windows, plan_passes, windows
 
 NATIVE = (4, 4)
 GROUPS = np.arange(16) % 3
@@ -32,6 +32,19 @@ def test_windows_overlap_by_half_and_end_at_the_edge() -> None:
     assert starts == [(0, 0), (0, 2), (0, 4), (0, 6)]
     starts = [divmod(int(w[0]), 5) for w in windows(NATIVE, (7, 5))]
     assert starts == [(0, 0), (0, 1), (2, 0), (2, 1), (3, 0), (3, 1)]
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (4, 4), (5, 4), (7, 13), (20, 6)])
+def test_windows_are_counted_without_being_made(grid: tuple[int, ...]) -> None:
+    assert num_windows(NATIVE, grid) == len(list(windows(NATIVE, grid)))
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (4, 4), (5, 4), (7, 13), (20, 6)])
+def test_every_position_is_drawn_in_the_first_window_that_reaches_it(grid: tuple[int, ...]) -> None:
+    native = np.full(int(np.prod(grid)), -1)
+    for each in plan_passes(NATIVE, grid, GROUPS, np.zeros(native.size, bool)):
+        native[each.places[each.positions]] = each.positions
+    assert np.array_equal(drawn_by(NATIVE, grid), native)
 
 
 def test_a_small_grid_is_the_corner_of_a_window() -> None:
