@@ -5,6 +5,7 @@ from pathlib import Path
 
 from models.storage import SETTINGS_FILE
 from training.bits import LINE, bits_sentence, measure_bits
+from training.card import CARD_FILE
 from training.data import Part, load_splits
 from training.drift import with_drift_null
 from training.reference import measure_tables, with_tables
@@ -13,8 +14,6 @@ from vqtok.bundle import Bundle, golden_check, write_bundle
 from vqtok.manifest import Manifest
 from vqtok.reference import REFERENCE_FILE
 from vqtok.runtime.onnx import open_engine
-
-CARD = "card.md"
 
 
 def refresh_reference(folder: Path, data: str | None = None) -> Manifest:
@@ -42,8 +41,8 @@ def refresh_reference(folder: Path, data: str | None = None) -> Manifest:
     )
     files = {name: bundle.read(name) for name in bundle.manifest.digests}
     files[REFERENCE_FILE] = reference.to_npz()
-    if CARD in files:
-        files[CARD] = _with_bits(files[CARD].decode(), bits_sentence(manifest)).encode()
+    if CARD_FILE in files:
+        files[CARD_FILE] = _with_bits(files[CARD_FILE].decode(), bits_sentence(manifest)).encode()
     write_bundle(folder, manifest, files, replace=True)
     written = Bundle.open(folder)
     golden_check(open_engine(written, "cpu"), written.reference)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.priors import TABLES, Prior
+from training.card import CARD_FILE, with_prior
 from training.graphs import export_prior
 from training.parity import ExportRefused
 from training.priors.measure import bits_of_images, standard_error
@@ -58,6 +59,8 @@ def add_prior(run: Path, options: AttachOptions) -> Manifest:
     files = {name: bundle.read(name) for name in bundle.manifest.digests}
     files[PRIOR_FILE] = export_prior(prior)
     manifest = dataclasses.replace(bundle.manifest, prior=spec, digests={})
+    if CARD_FILE in files:
+        files[CARD_FILE] = with_prior(files[CARD_FILE].decode(), manifest).encode()
     write_bundle(options.output, manifest, files, replace=options.replace)
     written = Bundle.open(options.output)
     held = tokens.test if len(tokens.test) else tokens.train
