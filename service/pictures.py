@@ -87,7 +87,7 @@ def choose_format(accept: str | None, count: int, quality: int) -> PictureFormat
     """
     if count == 1:
         return PictureFormat(choose(accept, (*FILES, *CONTAINERS), what="a picture"), quality)
-    chosen = choose(accept, CONTAINERS, anything=False, what=f"{count} pictures")
+    chosen = choose(accept, CONTAINERS, anything=False, what="several pictures")
     return PictureFormat(chosen, quality)
 
 
