@@ -15,7 +15,7 @@ from service.multipart import parse_multipart
 from vqtok.errors import BrokenImage, VqtokError
 from vqtok.images import PREPROCESS, ImageLimits, preprocess, read_image
 from vqtok.images.formats.header import ImageHeader
-from vqtok.wire import json_format, npy_format
+from vqtok.wire import json_format, json_images, npy_format
 
 JSON = json_format.MEDIA_TYPE
 NPY = npy_format.MEDIA_TYPE
@@ -118,7 +118,7 @@ def parse_images(
     if media_type == MULTIPART:
         return parse_multipart(content_type, body, FIELD)
     if media_type == JSON:
-        return json_format.decode_images(body, max_items)
+        return json_images.decode_images(body, max_items)
     return [body]
 
 

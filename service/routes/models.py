@@ -14,6 +14,7 @@ from service.settings import Settings
 from service.state import service_of
 from vqtok.wire import json_format
 from vqtok.wire.json_reading import MAX_VALUES
+from vqtok.wire.json_writing import dump
 
 router = APIRouter()
 
@@ -46,7 +47,7 @@ async def models(request: Request) -> Response:
     """Every model that is served, in short."""
     Query(request, ())
     document = {"models": [_short(service_of(request).model())]}
-    return Response(json_format.dump(document), media_type=json_format.MEDIA_TYPE)
+    return Response(dump(document), media_type=json_format.MEDIA_TYPE)
 
 
 @router.get("/v1/models/{name}")
@@ -64,7 +65,7 @@ async def model(request: Request, name: str) -> Response:
         "limits": _limits(service.settings),
         "manifest": found.manifest.to_dict(),
     }
-    return Response(json_format.dump(document), media_type=json_format.MEDIA_TYPE)
+    return Response(dump(document), media_type=json_format.MEDIA_TYPE)
 
 
 def _short(model: Model) -> dict[str, Any]:

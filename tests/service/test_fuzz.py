@@ -17,7 +17,7 @@ from tests.service.process import ServiceProcess
 from tests.service.streams import example_stream
 from vqtok.images import write_image
 from vqtok.wire.bitstream_format import MEDIA_TYPE as BITSTREAM
-from vqtok.wire.json_format import dump
+from vqtok.wire.json_writing import dump
 from vqtok.wire.npy_format import write_array
 
 MANY_CALLS = 100_000
