@@ -41,6 +41,18 @@ def check_total(pixels: int, limits: ImageLimits, *, are_all: bool = True) -> No
         )
 
 
+def check_rows(rows: int, limit: int) -> None:
+    """Raise TooLarge when samples need more than `limit` rows of a learned prior."""
+    if rows > limit:
+        raise TooLarge(
+            f"These samples need {rows} calls of the prior (samples x windows of the grid x "
+            f"passes, twice with cfg_scale); at most {limit} are taken (max_prior_rows). Ask for "
+            "fewer samples, a smaller grid or fewer passes.",
+            limit=limit,
+            setting="max_prior_rows",
+        )
+
+
 def named(error: VqtokError, index: int, count: int) -> VqtokError:
     """The same error saying which of several images it is about."""
     if count == 1:

@@ -26,6 +26,7 @@ LIMITS = (
     "request_timeout",
     "body_timeout",
     "max_items",
+    "max_prior_rows",
     "max_pixels",
     "max_request_pixels",
     "max_decoded_pixels",
