@@ -37,16 +37,21 @@ async def gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, ResultT]]) -
 
 
 async def gather_arriving(
-    items: AsyncGenerator[ItemT], work: Callable[[ItemT], Coroutine[Any, Any, ResultT]]
+    items: AsyncGenerator[ItemT],
+    work: Callable[[ItemT], Coroutine[Any, Any, ResultT]],
+    turns: asyncio.Semaphore,
 ) -> list[ResultT]:
-    """What `work` gives for each item, in order; it begins with one as soon as it arrives. When one
-    fails or no more can arrive, the others are cancelled, and that error is raised.
+    """What `work` gives for each item, in order; it begins with one as soon as it arrives. Each
+    holds one of the `turns`, and no more items are asked for than get one. When one fails or no
+    more can arrive, the others are cancelled, and that error is raised.
     """
     tasks: list[asyncio.Task[ResultT]] = []
     try:
         async with contextlib.aclosing(items), asyncio.TaskGroup() as group:
             async for item in items:
-                tasks.append(group.create_task(work(item)))  # noqa: PERF401 - each is begun
+                await turns.acquire()
+                tasks.append(group.create_task(work(item)))
+                tasks[-1].add_done_callback(lambda _: turns.release())
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]

@@ -7,7 +7,8 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.vqtok.tiny_bundle import TinyModel, prior_spec, tiny_files, write_tiny_bundle
+from tests.vqtok.tiny_bundle import prior_spec, tiny_files, write_tiny_bundle
+from tests.vqtok.tiny_model import TinyModel
 from vqtok.bundle import Bundle, write_bundle
 from vqtok.errors import BundleCorrupt, ModelFailure
 from vqtok.manifest import Manifest
