@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from tests.vqtok.bitstream.made import made_tables, made_tokens, stream_of
 from vqtok.bitstream import (
-    CODERS,
+    PORTABLE,
     BitstreamReader,
     Chunk,
     CoderTables,
     Coding,
+    CodingPrior,
     StreamHeader,
 )
 from vqtok.bitstream.layout import MAGIC, START, TAIL, crc16
@@ -54,12 +55,12 @@ def parts_of(stream: bytes) -> list[str]:
 
 
 def read_until_damage(
-    stream: bytes, tables: CoderTables | None
+    stream: bytes, tables: CoderTables | None, prior: CodingPrior | None = None
 ) -> tuple[list[Chunk], BitstreamDamaged]:
     """The chunks that come out before the reader complains."""
     chunks: list[Chunk] = []
     with pytest.raises(BitstreamDamaged) as raised:
-        chunks.extend(BitstreamReader(stream, tables=tables).chunks())
+        chunks.extend(BitstreamReader(stream, tables=tables, prior=prior).chunks())
     return chunks, raised.value
 
 
@@ -163,7 +164,7 @@ def test_another_codebook_is_named_beside_ones_own(stream: bytes) -> None:
 def test_other_tables_are_named_beside_those_of_the_stream(real_tokens: NDArray[np.uint16]) -> None:
     old, new = made_tables(0, 1024, (8, 8)), made_tables(1, 1024, (8, 8))
     items = [ImageTokens(each) for each in real_tokens[:3]]
-    for coder in set(CODERS) - {"packed"}:
+    for coder in set(PORTABLE) - {"packed"}:
         stream = stream_of(items, Coding(1024, 1, old), coder)
         with pytest.raises(TableMismatch, match=f"{old.ids[coder]}.*{new.ids[coder]}"):
             list(BitstreamReader(stream, tables=new).chunks())
@@ -180,7 +181,7 @@ def test_an_unharmed_payload_that_comes_out_otherwise_is_told_apart(
     """As it would on a machine that computed other weights from the same tables."""
     tables = made_tables(0, 1024, (8, 8))
     items = [ImageTokens(each) for each in real_tokens]
-    for coder in set(CODERS) - {"packed"}:
+    for coder in set(PORTABLE) - {"packed"}:
         stream = stream_of(items, Coding(1024, 1, tables), coder)
         wrong = made_tables(1, 1024, (8, 8))
         wrong.__dict__["ids"] = tables.ids
