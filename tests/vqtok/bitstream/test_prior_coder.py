@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.vqtok.bitstream.made import MadePrior, made_header, made_tables, made_tokens, stream_of
-from tests.vqtok.bitstream.test_damage import read_until_damage
+from tests.vqtok.bitstream.test_damage import check_damage, read_until_damage
 from tests.vqtok.tiny_bundle import smooth_images, write_tiny_bundle
 from vqtok.bitstream import (
     CODERS,
@@ -245,6 +245,14 @@ def test_other_grids_than_the_native_one_are_refused() -> None:
     assert rates[PRIOR].reason == "the grid 4x3 is not the native one, 3x4"
     with pytest.raises(InvalidParameter, match="another codebook size or depth"):
         Coding(CODES + 1, prior=made())
+
+
+def test_every_damaged_byte_is_found_and_named() -> None:
+    prior = made()
+    stream = stream_of(items(SEVEN), Coding(CODES, prior=prior), PRIOR, 3)
+    seen = check_damage(stream, SEVEN, None, range(len(stream)), prior)
+    assert seen.total() == len(stream)
+    assert set(seen) == {"header", "chunk header", "payload", "end record"}
 
 
 def test_a_payload_cut_to_other_lengths_is_damage() -> None:
