@@ -48,7 +48,7 @@ def test_tokens_survive_every_coder(codes: int, count: int, depth: int) -> None:
         if coder == "position" and count * depth * codes > 2**24:
             assert "too large" in str(coding.obstacle("position", grid))
             continue
-        if coder == PRIOR and count * depth * codes > 2**22:
+        if coder == PRIOR and count * depth * codes > 2**20:
             continue
         stream = stream_of(items, coding, coder, 4)
         reader = BitstreamReader(stream, tables=coding.tables, prior=prior)
