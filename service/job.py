@@ -83,12 +83,15 @@ class Job:
         )
 
     def seconds_of(self, images: Iterable[tuple[Size, int]], *kinds: str) -> float:
-        """Device time of the given work on images: pairs of a planned size and a number."""
+        """Device time of the given work on images: pairs of a planned size and a number. Of the
+        kind "sample" is what the prior makes of their tokens.
+        """
+        manifest = self.model.manifest
         amounts = dict.fromkeys(kinds, 0)
         for size, count in images:
-            shapes = {"encode": size, "decode": self.model.manifest.grid_of(*size)}
+            shapes = {kind: manifest.grid_of(*size) for kind in kinds} | {"encode": size}
             for kind in kinds:
-                amounts[kind] += count * self.work.pixels(kind, shapes[kind])
+                amounts[kind] += count * self.work.amount(kind, shapes[kind])
         return sum(self.model.costs.seconds(*each) for each in amounts.items())
 
     def is_light(self, plan: Plan, options: ImageOptions) -> bool:

@@ -88,6 +88,15 @@ class Work:
         factor = 1 if kind == "encode" else self._model.manifest.image.factor
         return sum(pixels_of(tile, factor) for tile in tiles)
 
+    def amount(self, kind: str, shape: Sequence[int]) -> int:
+        """As `pixels`; of the kind "sample", rows of the prior that the bits of a grid take: as
+        many as there are groups for the native one, and none for others.
+        """
+        if kind != "sample":
+            return self.pixels(kind, shape)
+        prior = self._model.prior
+        return int(prior.groups.max()) + 1 if tuple(shape) == prior.grid else 0
+
     def rows_per_entry(self, kind: str, shape: Sequence[int]) -> int:
         """How many items of a shape go into one entry of the queue."""
         return self._model.batcher.max_rows(kind, tuple(shape))

@@ -13,7 +13,8 @@ from training.settings import load_settings
 from vqtok.bundle import Bundle, golden_check, write_bundle
 from vqtok.manifest import Manifest
 from vqtok.reference import REFERENCE_FILE
-from vqtok.runtime.onnx import open_engine
+from vqtok.runtime.learned_prior import OnnxPrior
+from vqtok.runtime.onnx import open_engine, prior_of
 
 
 def refresh_reference(folder: Path, data: str | None = None) -> Manifest:
@@ -35,7 +36,9 @@ def refresh_reference(folder: Path, data: str | None = None) -> Manifest:
     images = splits.train.images
     last = Part(images, max(0, len(images) - len(images) // 10), len(images))
     held_out = splits.test if len(splits.test) else splits.validation or last
-    bits = measure_bits(engine, bundle.manifest, reference, held_out)
+    prior = prior_of(bundle, reference, "cpu")
+    learned = prior if isinstance(prior, OnnxPrior) else None
+    bits = measure_bits(engine, bundle.manifest, reference, held_out, learned)
     manifest = dataclasses.replace(
         bundle.manifest, metrics={**bundle.manifest.metrics, "bits": bits}
     )

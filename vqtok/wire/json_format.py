@@ -112,7 +112,7 @@ def _add_rates(items: list[JsonObject], batch: TokenBatch, options: EncodeOption
     images = {i: item for i, item in enumerate(batch.items) if isinstance(item, ImageTokens)}
     if options.coding is None or not images:
         return
-    found = bits_per_image(list(images.values()), options.coding)
+    found = bits_per_image(list(images.values()), options.coding, options.prior_bits)
     for index, rates in zip(images, found, strict=True):
         items[index]["rates"] = {
             name: {"bits": rate.bits} | ({"reason": rate.reason} if rate.reason else {})
