@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.priors import TABLES
 from training.priors.measure import bits_of_images, standard_error
-from training.priors.runs import load_prior, train_prior
+from training.priors.runs import load_model, train_prior
 from training.priors.settings import PriorSettings
 from training.priors.tokens import load_tokens
 from training.progress import Show, bar
@@ -108,10 +108,10 @@ def _row(comparison: PriorComparison, row: Mapping[str, Any], work: Path, show: 
 
 
 def _test_bits(folder: Path, tokens_file: Path) -> NDArray[np.float64]:
-    """Bits of each test image, measured once and kept in the run's folder."""
+    """Bits of each test image, or the bound on them, measured once and kept in the run's folder."""
     path = folder / BITS_FILE
     if not path.exists():
-        settings, prior = load_prior(folder)
+        settings, prior = load_model(folder)
         tokens = load_tokens(Bundle.open(settings.bundle), settings.data, tokens_file)
         np.save(path, bits_of_images(prior, tokens.test, labelled=False, description="test"))
     return np.load(path)
@@ -124,6 +124,7 @@ def _record(row: Finished, others: Sequence[Finished]) -> dict[str, Any]:
         "name": row.name,
         "num_tokens": row.result["num_tokens"],
         "kind": row.result["settings"]["prior"]["kind"],
+        "is_exact": row.result.get("is_exact", True),
         **{name: row.result[name] for name in (*kept, "commit", "history", "validation")},
         "learning_rate": rate if row.searched else None,
         "searched": row.searched,
