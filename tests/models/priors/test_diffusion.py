@@ -42,10 +42,12 @@ def probabilities(prior: DiffusionPrior, label: int = 1) -> NDArray[np.float64]:
     for number in range(prior.num_passes, 0, -1):
         t, s = number * prior.step_size, (number - 1) * prior.step_size
         times = torch.tensor([[t, s]]).expand(len(x), 2)
-        mean = prior.step(x, times, labels, torch.zeros_like(x))[:, 0].double().numpy()
-        start = prior.mixture.variance
-        _, variance = vp.backward(x[0], x[0], torch.tensor(t), torch.tensor(s), start)
-        squares = np.square(POINTS[:, None] - mean[:, 0]) / float(variance)
+        mean, moved = (
+            prior.step(x, times, labels, torch.full_like(x, each))[:, 0, 0].double().numpy()
+            for each in (0.0, 1.0)
+        )
+        variance = float(moved[0] - mean[0]) ** 2
+        squares = np.square(POINTS[:, None] - mean) / variance
         density = np.exp(-0.5 * squares) @ density * width / math.sqrt(2 * math.pi * variance)
     r = [prior.mixture.responsibility(x[:, 0], torch.full((len(x),), c)) for c in range(3)]
     return np.array([float((each.double().exp().numpy() * density).sum() * width) for each in r])
@@ -59,9 +61,12 @@ def repeated(prior: DiffusionPrior, token: int, times: int = 2000) -> Tensor:
 
 
 @pytest.mark.parametrize("schedule", ["steps-20", "steps-8", "steps-2"])
-@pytest.mark.parametrize("trained", [False, True])
-def test_the_bound_is_one_on_the_sampler_itself(schedule: str, trained: bool) -> None:
+@pytest.mark.parametrize(("trained", "spread"), [(False, 0.0), (True, 0.0), (True, 0.4)])
+def test_the_bound_is_one_on_the_sampler_itself(
+    schedule: str, trained: bool, spread: float
+) -> None:
     prior = on_a_line(trained=trained)
+    prior.spread.fill_(spread)
     prior.set_schedule(schedule)
     exact = probabilities(prior)
     assert exact.sum() == pytest.approx(1.0, abs=1e-3)
@@ -112,6 +117,24 @@ def test_the_inequality_of_dequantising_holds_for_any_density() -> None:
 
 def normal(x: NDArray[np.float64], mean: float, sd: float) -> NDArray[np.float64]:
     return np.exp(-0.5 * ((x - mean) / sd) ** 2) / (sd * math.sqrt(2 * math.pi))
+
+
+def test_steps_as_wide_as_guesses_are_off_cost_least() -> None:
+    prior = on_a_line(trained=True)
+    tokens = torch.arange(6000)[:, None] % 3
+    labels, noise = (
+        torch.ones(6000, dtype=torch.long),
+        Noise(0, EVALUATION_STEP, torch.arange(6000)),
+    )
+    for number in range(1, 21):
+        prior.measure_spread(number, tokens, labels, noise)
+    measured = prior.spread.clone()
+    costs: dict[float, float] = {}
+    for share in (0.0, 0.5, 1.0, 2.0):
+        prior.spread.copy_(share * measured)
+        costs[share] = float(prior.terms(tokens, labels, noise).steps.sum(1).mean())
+    assert min(costs, key=lambda share: costs[share]) == 1.0
+    assert costs[0.0] > 1.02 * costs[1.0]
 
 
 def test_training_minimises_what_the_steps_cost() -> None:
