@@ -67,6 +67,11 @@ class Finished:
     result: dict[str, Any]
     bits: NDArray[np.float64]
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether the bits are code lengths and no bound on them."""
+        return self.result.get("is_exact", True)
+
 
 def load_prior_comparison(path: Path, overrides: Sequence[str] = ()) -> PriorComparison:
     """Read a TOML file; `overrides` are "table.key=value" in TOML. Raises SettingsError."""
@@ -124,7 +129,7 @@ def _record(row: Finished, others: Sequence[Finished]) -> dict[str, Any]:
         "name": row.name,
         "num_tokens": row.result["num_tokens"],
         "kind": row.result["settings"]["prior"]["kind"],
-        "is_exact": row.result.get("is_exact", True),
+        "is_exact": row.is_exact,
         **{name: row.result[name] for name in (*kept, "commit", "history", "validation")},
         "learning_rate": rate if row.searched else None,
         "searched": row.searched,
@@ -133,9 +138,12 @@ def _record(row: Finished, others: Sequence[Finished]) -> dict[str, Any]:
             "bits_per_image": float(row.bits.mean()),
             "standard_error": standard_error(row.bits),
         },
-        # The mean over images of this row's bits minus another's, and its 95 % interval.
+        # The mean over images of this row's bits minus another's, and its 95 % interval; where
+        # both are code lengths.
         "minus": {
-            other.name: _interval(row.bits - other.bits) for other in others if other is not row
+            other.name: _interval(row.bits - other.bits)
+            for other in others
+            if other is not row and row.is_exact and other.is_exact
         },
     }
 
