@@ -214,19 +214,8 @@ class DiffusionPrior(TokenModel):
         return vp.kept(column), vp.variance(column, self.mixture.variance)
 
     def _random_times(self, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Times (B,), spread over the batch (Kingma et al. 2021), and their density (B,).
-
-        One half are even in t, the others in log v: of Gaussian latents every one of those would
-        weigh the same.
-        """
+        """Times (B,), spread over the batch (Kingma et al. 2021), and their density (B,)."""
         count = noise.num_samples
         places = torch.arange(count, device=noise.sample_indices.device) / count
         u = (noise.batch_uniform(TIME_STREAM, 1) + places) % 1.0
-        least = self.mixture.variance.mean()
-        low, high = least.log(), vp.variance(torch.ones_like(least), least).log()
-        variance = (low + (2.0 * u - 1.0).clamp_min(0.0) * (high - low)).exp()
-        by_noise = vp.time_of(-((1.0 - variance) / (1.0 - least)).log())
-        t = torch.where(u < 0.5, 2.0 * u, by_noise).clamp(0.0, 1.0)
-        squared = vp.kept(t).square()
-        slope = vp.rate(t) * squared * (1.0 - least) / vp.variance(t, least)
-        return t, 0.5 + 0.5 * slope / (high - low)
+        return vp.times_of_weight(u, self.mixture.variance.mean())

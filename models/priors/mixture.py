@@ -57,6 +57,9 @@ class LatentMixture(nn.Module):
 
     def posterior_mean(self, x: Tensor, kept: Tensor, variance: Tensor) -> Tensor:
         """E[e_c | x] (…, D), of a position that knows no other."""
+        if torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return self.posterior_mean(x, kept, variance)
         return self._logits(x, kept, variance).softmax(-1) @ self.codes
 
     def responsibility(self, x: Tensor, tokens: Tensor) -> Tensor:

@@ -48,3 +48,17 @@ def backward(
     v_s, v_t = variance(s, start), variance(t, start)
     mean = (ratio * v_s * x + kept(s) * added * clean) / v_t
     return mean, v_s * added / v_t
+
+
+def times_of_weight(u: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    """Times (n,) of even numbers u in [0, 1) (n,), and their density.
+
+    Half of them are even in t, the others in log v: each of those would weigh the same in the bound
+    of Gaussian latents.
+    """
+    low, high = start.log(), variance(torch.ones_like(start), start).log()
+    v = (low + (2.0 * u - 1.0).clamp_min(0.0) * (high - low)).exp()
+    by_noise = time_of(-((1.0 - v) / (1.0 - start)).log())
+    t = torch.where(u < 0.5, 2.0 * u, by_noise).clamp(0.0, 1.0)
+    slope = rate(t) * kept(t).square() * (1.0 - start) / variance(t, start)
+    return t, 0.5 + 0.5 * slope / (high - low)

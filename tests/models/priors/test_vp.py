@@ -51,6 +51,21 @@ def test_the_way_back_is_that_of_the_joint_normal_distribution(t: float, s: floa
     torch.testing.assert_close(variance, v_s - shared**2 / v_t, rtol=1e-7, atol=1e-12)
 
 
+def test_random_times_have_their_density() -> None:
+    """Of a million even numbers: each twentieth of time has the share that the density says."""
+    u = (torch.arange(1_000_000, dtype=torch.float64) + 0.5) / 1_000_000
+    t, _ = vp.times_of_weight(u, START[0])
+    shares = torch.histc(t, 20, 0.0, 1.0) / len(t)
+    at = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    least = START[0]
+    slope = vp.rate(at) * vp.kept(at) ** 2 * (1 - least) / vp.variance(at, least)
+    high = vp.variance(torch.ones(1, dtype=torch.float64), least)
+    even = 0.5 + 0.5 * slope / (high / least).log()
+    torch.testing.assert_close(shares, even.view(20, -1).mean(1) / 20, atol=1e-4, rtol=0)
+    _, density = vp.times_of_weight(0.5 * at, least)
+    torch.testing.assert_close(density, even, atol=1e-9, rtol=1e-9)
+
+
 @pytest.mark.parametrize("spread", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("off", [0.0, 0.2])
 def test_the_bound_holds_for_gaussians_and_is_tight_with_the_exact_score(
