@@ -151,8 +151,10 @@ def torch_step(prior: DiffusionPrior) -> Step:
 
     @torch.no_grad()
     def step(x: Latents, times: Latents, labels: NDArray[np.int32], noise: Latents) -> Latents:
-        given = (torch.from_numpy(each).to(device) for each in (x, times, labels.astype(np.int64)))
-        return prior.step(*given, torch.from_numpy(noise).to(device)).cpu().numpy()
+        now, when, rows, drawn = (
+            torch.from_numpy(each).to(device) for each in (x, times, labels.astype(np.int64), noise)
+        )
+        return prior.step(now, when, rows, drawn).cpu().numpy()
 
     return step
 

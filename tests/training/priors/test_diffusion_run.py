@@ -28,6 +28,7 @@ from training.priors.times import TimeTerms, choose_time
 from training.priors.tokens import TokenPart, load_tokens
 from vqtok.bundle import Bundle
 
+SHIPPED = Path(__file__).parents[3] / "bundles/cifar10-gmvq"
 SMALL: dict[str, Any] = {"width": 16, "num_layers": 1, "num_heads": 2, "step_size": 0.05}
 
 
@@ -36,6 +37,12 @@ def diffusion(bundle: Bundle, images: Path, **schedule: Any) -> PriorSettings:
     return settings.model_copy(
         update={"prior": settings.prior.model_copy(update={"options": SMALL})}
     )
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    """The shipped one: its latents are those of a trained encoder."""
+    return Bundle.open(SHIPPED)
 
 
 @pytest.fixture(scope="module")
@@ -142,9 +149,9 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
 
 def test_the_shortest_time_is_taken_that_is_as_near_as_the_nearest() -> None:
     distances = [0.9, 0.54, 0.52, 0.5, 0.51]
-    blank = dict.fromkeys((field.name for field in dataclasses.fields(TimeTerms)), 0.0)
+    blank = TimeTerms(0.1, "steps-1", 1, *[0.0] * 10)
     rows = [
-        TimeTerms(**(blank | {"distance": each, "distance_error": 0.03, "passes": i}))
+        dataclasses.replace(blank, distance=each, distance_error=0.03, passes=i)
         for i, each in enumerate(distances)
     ]
     assert times._nearest(rows).passes == 2
