@@ -86,6 +86,11 @@ def _is_exact(row: Mapping[str, Any]) -> bool:
     return row.get("is_exact", True)
 
 
+def _most(row: Mapping[str, Any]) -> str:
+    """What stands before bits that are a bound."""
+    return "" if _is_exact(row) else "≤ "
+
+
 def _share(row: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     mean, low, high = row["minus"][other["name"]]
     whole = other["test"]["bits_per_image"]
@@ -100,7 +105,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
 def _cells(row: Mapping[str, Any]) -> list[str]:
     bits, error = row["test"]["bits_per_image"], row["test"]["standard_error"]
     passes = {each["schedule"]: each["passes"] for each in row["schedules"]}
-    rate, most = row["learning_rate"], "" if _is_exact(row) else "≤ "
+    rate, most = row["learning_rate"], _most(row)
     return [
         row["name"],
         f"{most}{bits:.2f} ± {1.96 * error:.2f}",
@@ -115,7 +120,10 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 def _search(rows: Sequence[Mapping[str, Any]]) -> str:
     learned = [row for row in rows if row["searched"]]
     rates = sorted({rate for row in learned for rate in row["searched"]}, key=float)
-    body = [[row["name"], *(f"{row['searched'][rate]:.2f}" for rate in rates)] for row in learned]
+    body = [
+        [row["name"], *(f"{_most(row)}{row['searched'][rate]:.2f}" for rate in rates)]
+        for row in learned
+    ]
     return "Validation bits an image by learning rate.\n\n" + markdown_table(
         ["prior", *rates], body
     )
