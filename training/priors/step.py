@@ -82,6 +82,8 @@ def write_step(folder: Path, prior: DiffusionPrior) -> None:
 
 def load_sampler(folder: Path) -> LatentSampler:
     """What `write_step` wrote. Raises FileNotFoundError where there is none."""
+    if not (folder / MIXTURE_FILE).is_file():
+        raise FileNotFoundError(f"{folder} holds no finished run of a diffusion prior")
     graph = (folder / STEP_FILE).read_bytes()
     with np.load(folder / MIXTURE_FILE, allow_pickle=False) as file:
         shape = tuple(int(side) for side in file["shape"])

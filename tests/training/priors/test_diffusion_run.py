@@ -105,7 +105,11 @@ def test_bundles_refuse_it(finished: Path, tokens_file: Path, tmp_path: Path) ->
     assert not (tmp_path / "bundle").exists()
 
 
-def test_its_graph_draws_tokens_and_pictures(finished: Path, bundle: Bundle) -> None:
+def test_its_graph_draws_tokens_and_pictures(
+    finished: Path, bundle: Bundle, tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError, match="no finished run of a diffusion prior"):
+        load_sampler(tmp_path)
     sampler = load_sampler(finished)
     labels = np.zeros(3, np.int32)
     tokens = sampler.tokens(1, range(3), labels)
