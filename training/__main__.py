@@ -65,7 +65,7 @@ def prior(
     result = train_prior(settings, output, tokens_file=tokens, fresh=fresh)
     figures, most = result["validation"], "" if result.get("is_exact", True) else "at most "
     if most:
-        Console().print(terms_table(result["schedules"]))
+        Console(soft_wrap=True).print(terms_table(result["schedules"]), highlight=False)
     if figures:
         Console().print(
             f"{most}{figures['bits_per_image']:.1f} bits an image on the validation images, with "

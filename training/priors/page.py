@@ -5,7 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from training.priors.terms import HEAD, term_cells
+from training.priors.terms import terms_table
 from training.tables import markdown_table
 
 HOW = (
@@ -145,7 +145,7 @@ def _label(row: Mapping[str, Any]) -> str:
 
 
 def _terms(row: Mapping[str, Any]) -> str:
-    table = markdown_table(list(HEAD), term_cells(row["schedules"]))
+    table = terms_table(row["schedules"])
     return f"## The terms of {row['name']}\n\n{TERMS.format(schedule=row['schedule'])}\n\n{table}"
 
 

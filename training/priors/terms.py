@@ -1,9 +1,9 @@
-"""The table of a diffusion prior's terms, for the terminal and for pages."""
+"""The table of a diffusion prior's terms."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
+from training.tables import markdown_table
 
 HEAD = (
     "T",
@@ -21,17 +21,9 @@ HEAD = (
 Wasserstein distance of samples, the two terms of paper 2506.00849 for R = 1 in nats."""
 
 
-def term_cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Rows of `TimeTerms` as text; no distance where there were too few images."""
-    return [_cells(row) for row in rows]
-
-
-def terms_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The same for the terminal."""
-    table = Table(*HEAD)
-    for cells in term_cells(rows):
-        table.add_row(*cells)
-    return table
+def terms_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown of rows of `TimeTerms`; no distance where there were too few images."""
+    return markdown_table(HEAD, [_cells(row) for row in rows])
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

@@ -23,7 +23,7 @@ from training.priors.settings import PriorSettings
 from training.priors.show import Wish, sampled_picture
 from training.priors.sigma import mixture_sigma
 from training.priors.step import load_sampler
-from training.priors.terms import HEAD, term_cells
+from training.priors.terms import HEAD, terms_table
 from training.priors.times import TimeTerms, choose_time
 from training.priors.tokens import TokenPart, load_tokens
 from vqtok.bundle import Bundle
@@ -96,7 +96,10 @@ def test_a_run_says_that_its_bits_are_bounded(
     starts, costs = ([row[name] for row in rows] for name in ("start_bits", "step_bits"))
     assert starts == sorted(starts, reverse=True)
     assert costs == sorted(costs)
-    assert {len(cells) for cells in term_cells(rows)} == {len(HEAD)}
+    table = terms_table(rows).splitlines()
+    assert len(table) == 12
+    assert {line.count("|") for line in table} == {len(HEAD) + 1}
+    assert table[-1].startswith(f"| 1.0 | 20 | {rows[-1]['bits_per_image']:.2f} ± ")
 
 
 def test_bundles_refuse_it(finished: Path, tokens_file: Path, tmp_path: Path) -> None:
@@ -178,6 +181,5 @@ def test_with_enough_images_every_time_is_sampled(
     chosen = next(row for row in rows if row.schedule == prior.schedule)
     assert chosen.distance <= best.distance + best.distance_error
     assert all(row.distance > 0 and row.distance_error > 0 for row in rows)
-    assert {cells[7] for cells in term_cells([vars(row) for row in rows])} == {
-        f"{row.distance:.4f} ± {row.distance_error:.4f}" for row in rows
-    }
+    table = terms_table([dataclasses.asdict(row) for row in rows])
+    assert all(f"| {row.distance:.4f} ± {row.distance_error:.4f} |" in table for row in rows)
