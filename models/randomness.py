@@ -14,7 +14,8 @@ from torch import Tensor
 GUMBEL_STREAM, NORMAL_STREAM, REPLACEMENT_STREAM = 1, 2, 3
 DRAW_STREAM = 4
 MASK_STREAM, LABEL_STREAM = 5, 6
-INITIALISATION_STEP = -1
+TIME_STREAM, LATENT_STREAM = 7, 8
+INITIALISATION_STEP, EVALUATION_STEP = -1, -2
 
 _GOLDEN_GAMMA = 0x9E3779B97F4A7C15 - 2**64
 
@@ -60,7 +61,7 @@ class Noise(NamedTuple):
     """The noise of one batch in one step.
 
     `sample_indices` is (B,) int64: the place of each sample in the data set, not in the batch.
-    `step` is the training step, or `INITIALISATION_STEP`.
+    `step` is the training step, `INITIALISATION_STEP` or `EVALUATION_STEP`.
     """
 
     seed: int

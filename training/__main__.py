@@ -57,16 +57,19 @@ def prior(
     """Train a prior over a bundle's tokens, or go on where the run in the folder stopped."""
     from training.priors.runs import train_prior
     from training.priors.settings import load_prior_settings
+    from training.priors.terms import terms_table
 
     if threads:
         torch.set_num_threads(threads)
     settings = load_prior_settings(config, overrides or ())
     result = train_prior(settings, output, tokens_file=tokens, fresh=fresh)
-    figures = result["validation"]
+    figures, most = result["validation"], "" if result.get("is_exact", True) else "at most "
+    if most:
+        Console(soft_wrap=True).print(terms_table(result["schedules"]), highlight=False)
     if figures:
         Console().print(
-            f"{figures['bits_per_image']:.1f} bits an image on the validation images, with the "
-            f"schedule {result['schedule']}",
+            f"{most}{figures['bits_per_image']:.1f} bits an image on the validation images, with "
+            f"the schedule {result['schedule']}",
             highlight=False,
         )
 
@@ -88,6 +91,25 @@ def add_prior(
     Console().print(
         f"{output} is written, and samples by {manifest.prior and manifest.prior.kind}."
     )
+
+
+@app.command()
+def sample_latents(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run of a diffusion prior.")],
+    output: Annotated[Path, typer.Option(help="The PNG file to write.")],
+    n: Annotated[int, typer.Option(help="How many samples.", min=1)] = 16,
+    seed: Annotated[int, typer.Option(help="Sample i depends on it and on i.")] = 0,
+    label: Annotated[str | None, typer.Option(help="A class by its name.")] = None,
+    tokens: Annotated[
+        Literal["likeliest", "drawn"],
+        typer.Option(help="By responsibility: the likeliest, or drawn, which the bits are of."),
+    ] = "likeliest",
+) -> None:
+    """Draw pictures from a diffusion prior, by its ONNX graph and the decoder of its bundle."""
+    from training.priors.show import Wish, sampled_picture
+
+    output.write_bytes(sampled_picture(run, Wish(n, seed, label, likeliest=tokens == "likeliest")))
+    Console().print(f"{output} is written.")
 
 
 @app.command()

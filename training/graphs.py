@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models import Autoencoder
-from models.priors import Prior
+from models.priors import DiffusionPrior, Prior
 
 ENCODER_OUTPUTS = ("tokens", "margins")
 
@@ -95,6 +95,30 @@ def export_prior(prior: Prior) -> bytes:
     )
     shapes = {"tokens": {0: rows}, "labels": {0: rows}, "positions": {0: rows, 1: asked}}
     return _export(PriorGraph(prior), example, shapes, ("logits",))
+
+
+class StepGraph(nn.Module):
+    """x float32 (N, positions, D), times float32 (N, 2) of now and then, labels int32 (N,), normal
+    numbers like x -> latents float32 like x: one ancestral step.
+    """
+
+    def __init__(self, prior: DiffusionPrior) -> None:
+        super().__init__()
+        self.prior = prior
+
+    def forward(self, x: Tensor, times: Tensor, labels: Tensor, noise: Tensor) -> Tensor:
+        return self.prior.step(x, times, labels.to(torch.int64), noise)
+
+
+def export_step(prior: DiffusionPrior) -> bytes:
+    """The step of a diffusion prior as an ONNX file; the batch is dynamic."""
+    rows = torch.export.Dim("n", min=1, max=1 << 20)
+    size = (2, prior.shape.num_positions, prior.shape.code_dim)
+    labels = torch.full((2,), prior.shape.no_label, dtype=torch.int32)
+    times = torch.tensor([[1.0, 0.9], [0.1, 0.0]])
+    example = (torch.zeros(size), times, labels, torch.zeros(size))
+    shapes = {name: {0: rows} for name in ("x", "times", "labels", "noise")}
+    return _export(StepGraph(prior), example, shapes, ("latents",))
 
 
 def _export(

@@ -17,11 +17,13 @@ class TokenShape:
     """What a prior is over: grids (h, w) or (h, w, depth) of codes in 0 .. codebook_size - 1.
 
     num_labels: classes that a grid may be drawn of; 0 where there are none.
+    code_dim: numbers of the vector that a code stands for; 0 where nothing asks.
     """
 
     grid: tuple[int, ...]
     codebook_size: int
     num_labels: int = 0
+    code_dim: int = 0
 
     @property
     def num_positions(self) -> int:
@@ -39,13 +41,44 @@ class TokenShape:
         return self.num_labels
 
 
-class Prior(nn.Module):
-    """p(tokens | label), revealed group by group:
-
-    log p(x) = Σ_g Σ_{i in g} log p(x_i | x of the groups before g, label)
+class TokenModel(nn.Module):
+    """What is trained on token grids, and says how long a code they take.
 
     Tokens are int64 (B, N), the grid in raster order and depth last; labels int64 (B,) in
     0 .. num_labels, of which the last stands for no label.
+
+    is_exact: whether `nats` is -log p itself, not a bound that is never below it in the mean.
+    schedule: how samples are drawn, by name; num_passes: calls of the network that one takes.
+    """
+
+    is_exact = True
+    schedule: str
+
+    def __init__(self, shape: TokenShape) -> None:
+        super().__init__()
+        self.shape = shape
+
+    @property
+    def num_passes(self) -> int:
+        raise NotImplementedError
+
+    def set_schedule(self, schedule: str) -> None:
+        """Draw by this schedule from now on. Raises ValueError for an unknown one."""
+        raise NotImplementedError
+
+    def loss(self, tokens: Tensor, labels: Tensor, noise: Noise) -> Tensor:
+        """What training minimises, in nats a token: ()."""
+        raise NotImplementedError
+
+    def nats(self, tokens: Tensor, labels: Tensor, noise: Noise) -> Tensor:
+        """-log p of each grid, float64 (B,), or an estimate by `noise` of a bound on it."""
+        raise NotImplementedError
+
+
+class Prior(TokenModel):
+    """p(tokens | label), revealed group by group:
+
+    log p(x) = Σ_g Σ_{i in g} log p(x_i | x of the groups before g, label)
 
     any_order: whether `logits` means something whichever tokens are known, as in-painting needs.
     """
@@ -54,12 +87,10 @@ class Prior(nn.Module):
     groups: Tensor
 
     def __init__(self, shape: TokenShape, schedule: str) -> None:
-        super().__init__()
-        self.shape = shape
+        super().__init__(shape)
         self.set_schedule(schedule)
 
     def set_schedule(self, schedule: str) -> None:
-        """Reveal by this schedule from now on. Raises ValueError for an unknown one."""
         self.schedule = schedule
         groups = torch.from_numpy(reveal_groups(schedule, self.shape.grid))
         self.register_buffer("groups", groups, persistent=False)
@@ -87,9 +118,8 @@ class Prior(nn.Module):
         """
         raise NotImplementedError
 
-    def loss(self, tokens: Tensor, labels: Tensor, noise: Noise) -> Tensor:
-        """What training minimises, in nats a token: ()."""
-        raise NotImplementedError
+    def nats(self, tokens: Tensor, labels: Tensor, noise: Noise) -> Tensor:
+        return -self.log_prob(tokens, labels).sum(1)
 
     @torch.no_grad()
     def log_prob(self, tokens: Tensor, labels: Tensor) -> Tensor:

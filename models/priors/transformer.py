@@ -39,12 +39,7 @@ class TokenTransformer(nn.Module):
         self.head = nn.Linear(width, shape.codebook_size)
         places = torch.cartesian_prod(*(torch.arange(side) for side in shape.grid))
         self.register_buffer("places", places.T.contiguous(), persistent=False)
-        self.apply(_initialise)
-        for block in self.blocks:
-            for last in (block.get_submodule("out"), block.get_submodule("mlp.2")):
-                assert isinstance(last, nn.Linear)
-                # So that the sum of the branches starts as wide as one (Radford et al. 2019).
-                nn.init.normal_(last.weight, std=_SPREAD / math.sqrt(2 * num_layers))
+        initialise(self, self.blocks)
 
     def forward(self, tokens: Tensor, labels: Tensor) -> Tensor:
         x = self.tokens(tokens) + self.labels(labels)[:, None] + self._place()
@@ -100,7 +95,18 @@ class Block(nn.Module):
         return self.out(seen.transpose(1, 2).flatten(2))
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(network: nn.Module, blocks: nn.ModuleList) -> None:
+    """Draw all weights, those that end a branch smaller: the sum of the branches then starts as
+    wide as one (Radford et al. 2019).
+    """
+    network.apply(_draw)
+    for block in blocks:
+        for last in (block.get_submodule("out"), block.get_submodule("mlp.2")):
+            assert isinstance(last, nn.Linear)
+            nn.init.normal_(last.weight, std=_SPREAD / math.sqrt(2 * len(blocks)))
+
+
+def _draw(module: nn.Module) -> None:
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=_SPREAD)
     if isinstance(module, nn.Linear):

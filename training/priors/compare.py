@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.priors import TABLES
 from training.priors.measure import bits_of_images, standard_error
-from training.priors.runs import load_prior, train_prior
+from training.priors.runs import load_model, train_prior
 from training.priors.settings import PriorSettings
 from training.priors.tokens import load_tokens
 from training.progress import Show, bar
@@ -67,6 +67,11 @@ class Finished:
     result: dict[str, Any]
     bits: NDArray[np.float64]
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether the bits are code lengths and no bound on them."""
+        return self.result.get("is_exact", True)
+
 
 def load_prior_comparison(path: Path, overrides: Sequence[str] = ()) -> PriorComparison:
     """Read a TOML file; `overrides` are "table.key=value" in TOML. Raises SettingsError."""
@@ -108,10 +113,10 @@ def _row(comparison: PriorComparison, row: Mapping[str, Any], work: Path, show: 
 
 
 def _test_bits(folder: Path, tokens_file: Path) -> NDArray[np.float64]:
-    """Bits of each test image, measured once and kept in the run's folder."""
+    """Bits of each test image, or the bound on them, measured once and kept in the run's folder."""
     path = folder / BITS_FILE
     if not path.exists():
-        settings, prior = load_prior(folder)
+        settings, prior = load_model(folder)
         tokens = load_tokens(Bundle.open(settings.bundle), settings.data, tokens_file)
         np.save(path, bits_of_images(prior, tokens.test, labelled=False, description="test"))
     return np.load(path)
@@ -124,6 +129,7 @@ def _record(row: Finished, others: Sequence[Finished]) -> dict[str, Any]:
         "name": row.name,
         "num_tokens": row.result["num_tokens"],
         "kind": row.result["settings"]["prior"]["kind"],
+        "is_exact": row.is_exact,
         **{name: row.result[name] for name in (*kept, "commit", "history", "validation")},
         "learning_rate": rate if row.searched else None,
         "searched": row.searched,
@@ -132,9 +138,12 @@ def _record(row: Finished, others: Sequence[Finished]) -> dict[str, Any]:
             "bits_per_image": float(row.bits.mean()),
             "standard_error": standard_error(row.bits),
         },
-        # The mean over images of this row's bits minus another's, and its 95 % interval.
+        # The mean over images of this row's bits minus another's, and its 95 % interval; where
+        # both are code lengths.
         "minus": {
-            other.name: _interval(row.bits - other.bits) for other in others if other is not row
+            other.name: _interval(row.bits - other.bits)
+            for other in others
+            if other is not row and row.is_exact and other.is_exact
         },
     }
 

@@ -13,12 +13,14 @@ from torch.optim import AdamW, Muon, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models import Noise
-from models.priors import Prior, build_prior
+from models.priors import DiffusionPrior, Prior, TokenModel
 from training.checkpoint import RunState, load_checkpoint, save_checkpoint
 from training.data.batches import FLIP_STREAM, BatchPlan
 from training.optimiser import share_of_peak
+from training.priors.build import begun
 from training.priors.measure import bits_of_images, first
 from training.priors.settings import PriorSettings
+from training.priors.spread import measure_spread
 from training.priors.tokens import TokenSplits
 from training.progress import Bar, Show, bar
 
@@ -36,11 +38,9 @@ class PriorTrainer:
         self.settings, self.tokens, self.folder, self.show = settings, tokens, folder, show
         schedule = settings.schedule
         self.fabric = Fabric(accelerator=schedule.device, devices=1, precision=schedule.precision)
-        prior = build_prior(settings.prior.kind, tokens.shape, settings.prior.options)
-        codes = None if tokens.codes is None else torch.from_numpy(tokens.codes)
-        prior.begin(counts_of(tokens), codes)
+        prior = begun(settings, tokens)
         optimisers = build_optimisers(prior, settings)
-        self.prior: Prior = prior.to(self.fabric.device)
+        self.prior: Prior | DiffusionPrior = prior.to(self.fabric.device)
         self.optimisers = optimisers
         self.average = (
             AveragedModel(self.prior, multi_avg_fn=get_ema_multi_avg_fn(schedule.average))
@@ -64,9 +64,13 @@ class PriorTrainer:
                 self._advance(step, samples, shown)
         return self.state
 
-    def final_prior(self) -> Prior:
+    def final_prior(self) -> Prior | DiffusionPrior:
         """What training ends with: the prior, or the average of its weights."""
-        return self.prior if self.average is None else cast("Prior", self.average.module)
+        return (
+            self.prior
+            if self.average is None
+            else cast("Prior | DiffusionPrior", self.average.module)
+        )
 
     def _advance(self, step: int, samples: np.ndarray[Any, Any], shown: Bar) -> None:
         schedule = self.settings.schedule
@@ -120,7 +124,10 @@ class PriorTrainer:
         part = first(self.tokens.validation, self.settings.schedule.choosing_images)
         if not len(part):
             return
-        bits = bits_of_images(self.final_prior(), part, labelled=False, description="validation")
+        prior = self.final_prior()
+        if isinstance(prior, DiffusionPrior):
+            measure_spread(prior, self.tokens.train)
+        bits = bits_of_images(prior, part, labelled=False, description="validation")
         self.state.history.append(
             {
                 "step": self.state.step,
@@ -131,19 +138,7 @@ class PriorTrainer:
         )
 
 
-def counts_of(tokens: TokenSplits) -> Tensor:
-    """How often each code stands at each position of the training images, int64 (N, K)."""
-    size = tokens.shape.codebook_size
-    counts = [
-        np.bincount(column, minlength=size)
-        for part in (tokens.train.tokens, tokens.mirrored)
-        for column in part.T
-    ]
-    stacked = np.stack(counts).reshape(2, tokens.shape.num_positions, size).sum(0)
-    return torch.from_numpy(stacked.astype(np.int64))
-
-
-def build_optimisers(prior: Prior, settings: PriorSettings) -> list[Optimizer]:
+def build_optimisers(prior: TokenModel, settings: PriorSettings) -> list[Optimizer]:
     """AdamW, and where it is asked for Muon on the matrices of the blocks; none for tables.
 
     Weight decay is on matrices alone, embeddings left out.

@@ -1,4 +1,4 @@
-"""How many bits a prior needs for tokens that it has not seen, exactly."""
+"""How many bits a prior needs for tokens that it has not seen."""
 
 import math
 from dataclasses import dataclass
@@ -6,8 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from models.priors import Prior
+from models import Noise
+from models.priors import Prior, TokenModel
+from models.randomness import EVALUATION_STEP
 from training.priors.tokens import TokenPart
 from training.progress import with_bar
 
@@ -25,11 +28,13 @@ class ScheduleBits:
 
 
 def bits_of_images(
-    prior: Prior, part: TokenPart, *, labelled: bool, description: str = "bits"
+    prior: TokenModel, part: TokenPart, *, labelled: bool, description: str = "bits"
 ) -> NDArray[np.float64]:
-    """-log2 p of each grid, float64 (n,); given its label, or without one."""
+    """-log2 p of each grid, float64 (n,); given its label, or without one. Where the prior is not
+    `is_exact`, an estimate whose mean is at least that.
+    """
     prior.eval()
-    device = prior.groups.device
+    device = next(prior.buffers()).device
     bits = np.empty(len(part))
     starts = range(0, len(part), _BATCH)
     for start in with_bar(description, starts, len(starts)):
@@ -38,9 +43,15 @@ def bits_of_images(
         labels = torch.from_numpy(part.labels[rows]).to(device)
         if not labelled:
             labels = torch.full_like(labels, prior.shape.no_label)
-        nats = -prior.log_prob(tokens, labels).sum(1)
+        nats = prior.nats(tokens, labels, evaluation_noise(start, labels))
         bits[rows] = nats.cpu().numpy() / math.log(2.0)
     return bits
+
+
+def evaluation_noise(start: int, labels: Tensor) -> Noise:
+    """The noise that held-out images from number `start` on are measured with, for each label."""
+    places = torch.arange(start, start + len(labels), device=labels.device)
+    return Noise(0, EVALUATION_STEP, places)
 
 
 def first(part: TokenPart, count: int) -> TokenPart:

@@ -21,7 +21,7 @@ class _Table(BaseModel):
 
 
 class ModelSettings(_Table):
-    """kind: an entry of `models.priors.PRIORS`; options: what it takes.
+    """kind: an entry of `models.priors.PRIORS` or `BOUNDED`; options: what it takes.
 
     Of several `schedules` among the options, the one in force afterwards is chosen by exact bits on
     the validation images.

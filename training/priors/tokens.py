@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from models.priors import TokenShape
 from training.data import Part, Splits, load_splits
@@ -68,7 +70,7 @@ def _assembled(
     bundle: Bundle, splits: Splits, labels: Labels | None, arrays: dict[str, Tokens]
 ) -> TokenSplits:
     names, manifest = labels.names if labels else (), bundle.manifest
-    shape = TokenShape(manifest.grid, manifest.codebook_size, len(names))
+    shape = token_shape(manifest, len(names))
     parts = [
         TokenPart(arrays[name], _labels_of(part, None if labels is None else known))
         for name, part, known in (
@@ -148,3 +150,21 @@ def _kept(path: Path, origin: str) -> dict[str, Tokens] | None:
                 "another file"
             )
         return {name: file[name] for name in _PARTS}
+
+
+def token_shape(manifest: Manifest, num_labels: int) -> TokenShape:
+    """What a prior over a bundle's tokens is over."""
+    code_dim = manifest.code_dim if manifest.depth == 1 else 0
+    return TokenShape(manifest.grid, manifest.codebook_size, num_labels, code_dim)
+
+
+def counts_of(tokens: TokenSplits) -> Tensor:
+    """How often each code stands at each position of the training images, int64 (N, K)."""
+    size = tokens.shape.codebook_size
+    counts = [
+        np.bincount(column, minlength=size)
+        for part in (tokens.train.tokens, tokens.mirrored)
+        for column in part.T
+    ]
+    stacked = np.stack(counts).reshape(2, tokens.shape.num_positions, size).sum(0)
+    return torch.from_numpy(stacked.astype(np.int64))

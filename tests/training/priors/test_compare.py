@@ -1,5 +1,6 @@
 """Priors compared on real images: what is trained once, what the page says."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from tests.training.priors.test_run import LEARNED, settings_for
 from training.priors.compare import PriorComparison, compare_priors
 from training.priors.page import draw, priors_page, verdict
+from training.priors.times import TimeTerms
 from vqtok.bundle import Bundle
 
 
@@ -90,6 +92,33 @@ def test_the_page_says_what_the_store_holds(
     for row in document["rows"]:
         assert f"{row['test']['bits_per_image']:.2f} ±" in page
     draw(document, tmp_path / "priors.png")
+    assert (tmp_path / "priors.png").stat().st_size > 10_000
+
+
+def test_bounds_are_never_taken_for_code_lengths(document: dict[str, Any], tmp_path: Path) -> None:
+    """A row of a diffusion's figures: marked in tables, in no sentence that compares."""
+    figures = {field.name: 1.5 for field in dataclasses.fields(TimeTerms)}
+    bounded = {
+        **document["rows"][-1],
+        "name": "diffusion",
+        "kind": "diffusion",
+        "is_exact": False,
+        "schedule": "steps-60",
+        "schedules": [figures | {"schedule": "steps-60", "passes": 60}],
+        "test": {"images": 24, "bits_per_image": 123.45, "standard_error": 1.0},
+    }
+    page = priors_page({**document, "rows": [*document["rows"], bounded]}, "priors.png")
+    assert "diffusion takes at most 123.45 bits." in page
+    assert "than diffusion" not in page
+    assert "diffusion takes " not in page.replace("diffusion takes at most", "")
+    assert "| diffusion | ≤ 123.45 ± 1.96 | ≤ 1.929 | steps-60 (60) |" in page
+    assert "Not so those of diffusion" in page
+    assert "| T | steps | bits at most |" in page.split("## The terms of diffusion")[1]
+    assert "steps-60" not in page.split("## Schedules")[1].split("## The terms")[0]
+    exact = priors_page(document, "priors.png")
+    assert "≤" not in exact
+    assert "The terms of" not in exact
+    draw({**document, "rows": [*document["rows"], bounded]}, tmp_path / "priors.png")
     assert (tmp_path / "priors.png").stat().st_size > 10_000
 
 

@@ -11,11 +11,11 @@ import training.variant
 from models.priors import PRIORS
 from tests.training.broken_runs import Interrupted, checkpoint, differences, without_times
 from training.priors.attach import AttachOptions, add_prior
-from training.priors.loop import PriorTrainer, counts_of
+from training.priors.loop import PriorTrainer
 from training.priors.measure import bits_of_images
 from training.priors.runs import load_prior, train_prior
 from training.priors.settings import PriorSettings
-from training.priors.tokens import TokenSplits, load_tokens
+from training.priors.tokens import TokenSplits, counts_of, load_tokens
 from training.refresh import refresh_reference
 from training.settings import SettingsError
 from training.variant import VariantOptions, make_int8
