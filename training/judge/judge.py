@@ -97,7 +97,7 @@ def _sets(
         real.learned,
         replace(again, paired=True),
         others,
-        *(sampled_set(source, each, settings.seed, real.test.labels) for each in settings.samples),
+        *(sampled_set(source, each, settings.seed, real.test_labels) for each in settings.samples),
     ]
 
 

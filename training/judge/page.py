@@ -26,10 +26,10 @@ READING = (
 PICTURE = "Of each class the first images, or the first of all where there are none."
 CLASSIFIER = (
     "{parameters:,} parameters, trained on {training_images:,} images for {epochs:g} epochs "
-    "({steps:,} steps, {processor_seconds:,.0f} s of processor time) on {hardware}, at commit `{commit}`. It names "
-    "{test_accuracy:.1%} of the test images rightly, of {num_classes} classes, and {accuracy:.1%} "
-    "of the held-out training images, by which its settings were chosen. *Named as meant* is of "
-    "images of a known class, and of samples that were drawn of one."
+    "({steps:,} steps, {processor_seconds:,.0f} s of processor time) on {hardware}, at commit "
+    "`{commit}`. It names {test_accuracy:.1%} of the test images rightly, of {num_classes} "
+    "classes, and {accuracy:.1%} of the held-out training images. *Named as meant* is of images of "
+    "a known class, and of samples that were drawn of one."
 )
 PRIOR = (
     "Samples and reconstructions are of `{model}`. Its learned prior is {kind}, of {parameters:,} "

@@ -41,12 +41,13 @@ class ImageSet:
 @dataclass(frozen=True, eq=False)
 class RealSets:
     """As many images each: test; new, training images that the classifier did not learn from;
-    learned, such from which it did. label_names: what their labels mean.
+    learned, such from which it did. test_labels int64 (n,); label_names: what labels mean.
     """
 
     test: ImageSet
     new: ImageSet
     learned: ImageSet
+    test_labels: NDArray[np.int64]
     label_names: tuple[str, ...]
 
 
@@ -78,6 +79,7 @@ def real_sets(settings: JudgeSettings) -> RealSets:
         replace(test, shown=True),
         new,
         part_of("train", splits.train, labels.train, "training images that the classifier saw"),
+        labels.test[splits.test.start :][:count],
         labels.names,
     )
 

@@ -29,7 +29,7 @@ def features(seed: int, count: int, size: int = SIZE) -> NDArray[np.float32]:
 @pytest.mark.parametrize("seed", range(5))
 def test_it_is_what_a_matrix_root_gives(seed: int) -> None:
     one, other = gaussian(2 * seed), gaussian(2 * seed + 1)
-    root = np.asarray(sqrtm(one.covariance @ other.covariance)).real
+    root = np.real(sqrtm(one.covariance @ other.covariance))
     expected = np.square(one.mean - other.mean).sum()
     expected += np.trace(one.covariance + other.covariance - 2.0 * root)
     assert squared_distance(one, other) == pytest.approx(expected, rel=1e-9)

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tomli_w
 import torch
 from numpy.typing import NDArray
 
+import training.__main__ as command_line
 import training.judge.draw
 from models import Noise
 from models.classifier import Classifier
@@ -196,7 +198,7 @@ def test_samples_that_were_interrupted_go_on(
     assert not {wish.label for wish in first} & set(labels)
 
 
-def test_another_seed_draws_others(settings: JudgeSettings) -> None:
+def test_samples_are_asked_for_in_parts_of_one_class(settings: JudgeSettings) -> None:
     (labelled, *_) = settings.samples
     labels = np.repeat([0, 1, 4], [3, 300, 2])
     parts = list(wishes(labelled, 5, labels))
@@ -307,6 +309,27 @@ def test_the_page_says_what_the_store_holds(judgement: Judgement, tmp_path: Path
     assert f"By `{COMMAND}` at commit" in page
     draw(judgement, tmp_path / "samples.png")
     assert (tmp_path / "samples.png").stat().st_size > 10_000
+
+
+def test_the_command_writes_store_page_and_picture(
+    settings: JudgeSettings,
+    judgement: Judgement,
+    work: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config, store = tmp_path / "samples.toml", tmp_path / "results" / "samples.json"
+    config.write_text(tomli_w.dumps(settings.model_dump(mode="json")))
+    arguments = [str(config), "--work", str(work), "--set", f'store="{store}"']
+    monkeypatch.setattr("sys.argv", ["training", "judge-samples", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    assert not ended.value.code
+    document = json.loads(store.read_text())
+    assert document["rows"] == judgement.document["rows"]
+    assert document["command"] == f"python -m training judge-samples {config}"
+    assert store.with_suffix(".md").read_text() == samples_page(document, "samples.png")
+    assert store.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_verdict_names_the_nearest_samples_first(judgement: Judgement) -> None:
