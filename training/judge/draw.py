@@ -38,9 +38,9 @@ def sampled_set(
     """As many samples as `labels` (n,), of these classes in order where the settings ask for
     classes: sample i is number i of the seed.
 
-    Raises SettingsError for a learned prior, or classes, that the bundle has not.
+    Raises as `checked_prior`.
     """
-    prior = _prior(source.bundle, settings)
+    prior = checked_prior(source.bundle, settings)
     decides = settings.model_dump(exclude={"name", "shown"})
     origin = {"bundle": source.bundle_digest, "seed": seed, **decides}
     in_order = np.sort(labels)
@@ -87,7 +87,13 @@ def _draws(prior: Prior, wish: Wish) -> Callable[[], dict[str, NDArray[Any]]]:
     return make
 
 
-def _prior(bundle: Bundle, settings: DrawSettings) -> Prior:
+def checked_prior(bundle: Bundle, settings: DrawSettings) -> Prior:
+    """The prior that samples are drawn of.
+
+    Raises SettingsError for a learned prior, or classes, that the bundle has not, InvalidParameter
+    for options that no sample can be drawn by.
+    """
+    Wish(rule=settings.rule, label=0 if settings.labelled else None)
     prior = PRIORS[settings.prior](bundle)
     if settings.labelled and not prior.labels:
         raise SettingsError(

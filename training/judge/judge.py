@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from models.storage import WEIGHTS_FILE
-from training.judge.draw import Source, sampled_set
+from training.judge.draw import Source, checked_prior, sampled_set
 from training.judge.frechet import NUM_GROUPS, frechet_distance
 from training.judge.kept import Kept, digest
 from training.judge.runs import Seen, load_classifier, see, train_classifier
@@ -21,6 +21,19 @@ from training.results import commit, hardware
 from vqtok.bundle import Bundle
 from vqtok.manifest import Manifest
 from vqtok.runtime.onnx import open_engine
+
+OF_CLASSIFIER = (
+    "parameters",
+    "num_features",
+    "label_names",
+    "training_images",
+    "accuracy",
+    "steps",
+    "processor_seconds",
+    "hardware",
+    "commit",
+)
+"""What the store keeps of the result of the classifier's run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +51,12 @@ def judge_samples(settings: JudgeSettings, work: Path, command: str, show: Show 
     """Train the classifier below `work` unless it is there, draw and measure what is not kept
     there, and write the store. `command`: what the store says makes it.
 
-    Raises SettingsError where the data have too few images, or no classes, or the bundle has not
-    what samples are asked of.
+    Raises, before anything is trained, SettingsError where the data have too few images, or no
+    classes, and as `checked_prior`.
     """
     bundle, real = Bundle.open(settings.bundle), real_sets(settings)
+    for each in settings.samples:
+        checked_prior(bundle, each)
     classifier = train_classifier(settings, work / "classifier", show)
     sets = _sets(settings, bundle, real, Kept(work / "samples"), show)
     seen = _seen(sets, work)
@@ -55,7 +70,7 @@ def judge_samples(settings: JudgeSettings, work: Path, command: str, show: Show 
         "groups": NUM_GROUPS,
         **_about(bundle.manifest),
         "classifier": {
-            **{name: classifier[name] for name in _OF_CLASSIFIER},
+            **{name: classifier[name] for name in OF_CLASSIFIER},
             "epochs": settings.classifier.schedule.epochs,
             "test_accuracy": _accuracy(sets[0], reference),
         },
@@ -67,19 +82,6 @@ def judge_samples(settings: JudgeSettings, work: Path, command: str, show: Show 
     settings.store.parent.mkdir(parents=True, exist_ok=True)
     settings.store.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     return Judgement(document, sets, real.label_names)
-
-
-_OF_CLASSIFIER = (
-    "parameters",
-    "num_features",
-    "label_names",
-    "training_images",
-    "accuracy",
-    "steps",
-    "processor_seconds",
-    "hardware",
-    "commit",
-)
 
 
 def _sets(

@@ -16,6 +16,7 @@ from models import Noise
 from models.classifier import Classifier
 from tests.training.broken_runs import Interrupted, checkpoint, differences
 from tests.training.priors.test_run import LEARNED
+from training.__main__ import USER_ERRORS
 from training.data.cifar10 import load_cifar10_labels
 from training.judge.draw import wishes
 from training.judge.judge import Judgement, judge_samples
@@ -355,15 +356,25 @@ def test_panels_have_a_class_a_row(judgement: Judgement) -> None:
     assert np.array_equal(grid[:64:2, :64:2], first)
 
 
-def test_a_bundle_without_a_prior_is_a_sentence(
-    bundle: Bundle, few: Path, work: Path, judgement: Judgement, tmp_path: Path
+WRONG = {
+    "no prior": ({"prior": "learned"}, "has no learned prior; `python -m training add-prior`"),
+    "no classes": ({"prior": "position", "labelled": True}, "position-table knows none"),
+    "guided nowhere": ({"prior": "position", "cfg_scale": 1.0}, "cfg_scale needs a label"),
+    "no temperature": ({"prior": "position", "temperature": -1.0}, "temperature must be"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_samples_that_cannot_be_are_a_sentence_before_any_training(
+    bundle: Bundle, few: Path, tmp_path: Path, case: str
 ) -> None:
-    plain = settings_for(bundle.folder, few, tmp_path)
-    with pytest.raises(SettingsError, match="has no learned prior; `python -m training add-prior`"):
-        judge_samples(plain, work, COMMAND)
-    table = [{"name": "positions", "prior": "position", "labelled": True}]
-    with pytest.raises(SettingsError, match="position-table knows none"):
-        judge_samples(settings_for(bundle.folder, few, tmp_path, samples=table), work, COMMAND)
+    options, sentence = WRONG[case]
+    samples = [{"name": "some", **options}]
+    with pytest.raises(USER_ERRORS, match=sentence):
+        judge_samples(
+            settings_for(bundle.folder, few, tmp_path, samples=samples), tmp_path / "work", COMMAND
+        )
+    assert not (tmp_path / "work").exists()
 
 
 def test_too_few_images_are_a_sentence(with_prior: Path, few: Path, tmp_path: Path) -> None:
