@@ -18,10 +18,11 @@ WHAT = (
 )
 READING = (
     "The floor is how far apart two sets of real images are found: the estimate is above zero for "
-    "any finite sets. Images that the classifier learned from lie further away, since it remembers "
-    "them; the floor is of others. Reconstructions of the test images are of the very images that "
-    "they are held against. Reconstructions of other images are what samples of a perfect prior "
-    "over these tokens would look like: what they lack is the decoder's."
+    "any finite sets. It is of images that the classifier did not learn from, since it may remember "
+    "the others. Reconstructions of the test images are of the very images that they are held "
+    "against. Reconstructions of other images are what samples of a perfect prior over these tokens "
+    "would look like: what they lack is the decoder's. *Bits an image* is the code length of the "
+    "samples under the prior that they were drawn from."
 )
 PICTURE = "Of each class the first images, or the first of all where there are none."
 CLASSIFIER = (
@@ -108,7 +109,7 @@ def _cells(row: Mapping[str, Any], floor: Mapping[str, Any]) -> list[str]:
 def _figure(row: Mapping[str, Any]) -> str:
     """A distance and 1.96 standard errors."""
     error = 1.96 * row["standard_error"]
-    digits = 2 if row["distance"] >= 1 else 4
+    digits = 2 if row["distance"] >= 1 else 3
     return f"{row['distance']:.{digits}f} ± {error:.{digits}f}"
 
 

@@ -21,7 +21,7 @@ def draw(judgement: Judgement, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     shown = [each for each in judgement.sets if each.shown]
-    size = (3.6 * len(shown) + 0.6, 4.9)
+    size = (3.6 * len(shown) + 0.6, 4.5)
     figure, axes = plt.subplots(1, len(shown), figsize=size, layout="constrained", squeeze=False)
     for axis, each in zip(axes[0], shown, strict=True):
         grid = panel(each)
