@@ -18,11 +18,11 @@ WHAT = (
 )
 READING = (
     "The floor is how far apart two sets of real images are found: the estimate is above zero for "
-    "any finite sets. It is of images that the classifier did not learn from, since it may remember "
-    "the others. Reconstructions of the test images are of the very images that they are held "
-    "against. Reconstructions of other images are what samples of a perfect prior over these tokens "
-    "would look like: what they lack is the decoder's. *Bits an image* is the code length of the "
-    "samples under the prior that they were drawn from."
+    "any finite sets. It is of images that the classifier did not learn from, since it may "
+    "remember the others. Reconstructions of the test images are of the very images that they are "
+    "held against. Reconstructions of other images are what samples of a perfect prior over these "
+    "tokens would look like: what they lack is the decoder's. *Bits an image* is the code length "
+    "of samples under the prior that they were drawn from."
 )
 PICTURE = "Of each class the first images, or the first of all where there are none."
 CLASSIFIER = (
