@@ -57,7 +57,7 @@ def sampled_set(
         "samples",
         len(tokens),
         lambda places: source.engine.decode(tokens[places]),
-        {**origin, "n": len(tokens)},
+        {**origin, "n": len(tokens), "of": np.bincount(in_order * settings.labelled).tolist()},
         in_order if settings.labelled else None,
         bits=float(np.concatenate([part["bits"] for part in parts]).mean()),
         shown=settings.shown,

@@ -18,8 +18,9 @@ from tests.training.broken_runs import Interrupted, checkpoint, differences
 from tests.training.priors.test_run import LEARNED
 from training.__main__ import USER_ERRORS
 from training.data.cifar10 import load_cifar10_labels
-from training.judge.draw import wishes
+from training.judge.draw import Source, sampled_set, wishes
 from training.judge.judge import Judgement, judge_samples
+from training.judge.kept import Kept
 from training.judge.loop import ClassifierTrainer, shifted
 from training.judge.page import NAME, samples_page, verdict
 from training.judge.picture import NONE, draw, panel, shown_places
@@ -28,8 +29,11 @@ from training.judge.settings import DrawSettings, JudgeSettings
 from training.priors.attach import AttachOptions, add_prior
 from training.priors.runs import train_prior
 from training.priors.settings import PriorSettings
+from training.progress import bar
 from training.settings import SettingsError
 from vqtok.bundle import Bundle
+from vqtok.runtime.onnx import open_engine
+from vqtok.tokenizer import Tokenizer
 
 NUM_TRAINING, NUM_TEST, NUM_HELD, NUM_JUDGED = 240, 60, 60, 48
 COMMAND = "python -m training judge-samples here.toml"
@@ -354,6 +358,27 @@ def test_panels_have_a_class_a_row(judgement: Judgement) -> None:
     assert labels is not None
     first = judgement.sets[0].at(np.flatnonzero(labels == 0)[:1])[0]
     assert np.array_equal(grid[:64:2, :64:2], first)
+
+
+def test_samples_of_other_classes_are_another_set(with_prior: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(with_prior)
+    source = Source(bundle, "1", open_engine(bundle, "cpu"), Kept(tmp_path), bar)
+    labelled = DrawSettings(name="x", prior="learned", labelled=True)
+    one, other = (
+        sampled_set(source, labelled, 0, np.array(labels)) for labels in ([0, 0, 1], [1, 2, 1])
+    )
+    assert one.origin != other.origin
+    of_none = labelled.model_copy(update={"labelled": False})
+    plain, same = (
+        sampled_set(source, of_none, 0, np.array(labels)) for labels in ([0, 0, 1], [1, 2, 1])
+    )
+    assert plain.origin == same.origin
+    places = np.arange(3)
+    assert np.array_equal(plain.at(places), same.at(places))
+    with Tokenizer.open(with_prior, "cpu") as tokenizer:
+        assert np.array_equal(plain.at(places), np.stack(tokenizer.sample(3).images))
+        (last,) = tokenizer.sample(3, label=1).images[2:]
+    assert np.array_equal(one.at(np.array([2]))[0], last)
 
 
 WRONG = {
