@@ -18,14 +18,14 @@ from tests.training.broken_runs import Interrupted, checkpoint, differences
 from tests.training.priors.test_run import LEARNED
 from training.__main__ import USER_ERRORS
 from training.data.cifar10 import load_cifar10_labels
-from training.judge.draw import Source, sampled_set, wishes
+from training.judge.draw import PRIORS, Source, sampled_set, wishes
 from training.judge.judge import Judgement, judge_samples
 from training.judge.kept import Kept
 from training.judge.loop import ClassifierTrainer, shifted
 from training.judge.page import NAME, samples_page, verdict
 from training.judge.picture import NONE, draw, panel, shown_places
 from training.judge.runs import load_classifier, train_classifier
-from training.judge.settings import DrawSettings, JudgeSettings
+from training.judge.settings import DrawSettings, JudgeSettings, load_judge_settings
 from training.priors.attach import AttachOptions, add_prior
 from training.priors.runs import train_prior
 from training.priors.settings import PriorSettings
@@ -36,6 +36,7 @@ from vqtok.runtime.onnx import open_engine
 from vqtok.tokenizer import Tokenizer
 
 NUM_TRAINING, NUM_TEST, NUM_HELD, NUM_JUDGED = 240, 60, 60, 48
+CONFIG = Path(__file__).parents[3] / "training/configs/priors/samples.toml"
 COMMAND = "python -m training judge-samples here.toml"
 
 
@@ -358,6 +359,16 @@ def test_panels_have_a_class_a_row(judgement: Judgement) -> None:
     assert labels is not None
     first = judgement.sets[0].at(np.flatnonzero(labels == 0)[:1])[0]
     assert np.array_equal(grid[:64:2, :64:2], first)
+
+
+def test_the_shipped_configuration_judges_every_prior_by_all_test_images() -> None:
+    settings = load_judge_settings(CONFIG)
+    assert settings.num_images == 10_000 <= settings.data.validation_images
+    assert settings.classifier.least_accuracy >= 0.8
+    assert {each.prior for each in settings.samples} == set(PRIORS)
+    assert len({each.name for each in settings.samples}) == len(settings.samples)
+    with pytest.raises(SettingsError, match=r"samples.toml: classifier.depth: Extra inputs"):
+        load_judge_settings(CONFIG, ["classifier.depth=3"])
 
 
 def test_samples_of_other_classes_are_another_set(with_prior: Path, tmp_path: Path) -> None:
