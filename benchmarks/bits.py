@@ -30,7 +30,7 @@ from benchmarks.serving.processes import processor_name
 from training.data.cifar10 import load_cifar10
 from training.results import commit
 from vqtok import Tokenizer
-from vqtok.bitstream import CODERS, BitstreamReader, StreamHeader, bits_per_image, stream_bytes
+from vqtok.bitstream import CODERS, BitstreamReader, StreamHeader, stream_bytes
 from vqtok.tokens import ImageTokens
 
 Pixels = NDArray[np.uint8]
@@ -115,17 +115,18 @@ def _coder(name: str, items: Sequence[ImageTokens], tokenizer: Tokenizer) -> dic
     reason = coding.obstacle(name, (items[0].grid[0], items[0].grid[1]))
     if reason is not None:
         return {"bits": None, "reason": reason}
-    rate = "fixed" if name == "packed" else name
-    lengths = [rates[rate].bits or 0.0 for rates in bits_per_image(items, coding)]
+    tokens = np.stack([item.tokens for item in items])
+    lengths = coding.bits(name, tokens.reshape(*tokens.shape[:3], -1))
     num_tokens = sum(item.tokens.size for item in items)
 
     def write() -> bytes:
-        return b"".join(stream_bytes(items, header, coding, name))
+        is_bound = not CODERS[name].is_portable
+        return b"".join(stream_bytes(items, header, coding, name, machine_bound=is_bound))
 
     stream = write()
 
     def read() -> int:
-        reader = BitstreamReader(stream, tables=coding.tables)
+        reader = BitstreamReader(stream, tables=coding.tables, prior=coding.prior)
         return sum(len(chunk.tokens) for chunk in reader.chunks())
 
     assert read() == len(items)

@@ -59,7 +59,9 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 def verdict(report: Mapping[str, Any]) -> str:
     """Which is the shortest, and what it saves: first where it is not ours."""
-    coders = {name: each["bits"] for name, each in report["coders"].items() if each["bits"]}
+    # What one machine alone can read is no rival of files that travel.
+    portable = {name: each for name, each in report["coders"].items() if name != "prior"}
+    coders = {name: each["bits"] for name, each in portable.items() if each["bits"]}
     others = {name: each["bits"] for name, each in report["packers"].items()}
     lossy = {name: each for name, each in report["files"].items() if each["mse"]}
     others |= {name: each["bits"] for name, each in lossy.items()}

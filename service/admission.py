@@ -100,38 +100,53 @@ class Admission:
             raise Overloaded(_FULL[reason].format(limits=limits), retry_after)
         return Reservation(self, wanted, caller)
 
-    def add_work(self, reservation: "Reservation", seconds: float) -> None:
-        """Gate two: `seconds` more of device time for a request that has entered.
+    def expect_work(self, reservation: "Reservation", seconds: float) -> bool:
+        """Reserve `seconds` of device time for a request, in place of what it had, if they fit."""
+        return self._try_work(reservation, seconds) <= 0
+
+    def require_work(self, reservation: "Reservation", seconds: float) -> None:
+        """Gate two: as `expect_work`.
 
         Raises:
             TooLarge: the request alone is more than may ever be queued.
             Overloaded: it does not fit beside what is queued now.
         """
-        limit = self.limits.seconds * self._num_runners
-        with self._lock:
-            own = self._work.get(reservation, 0.0) + seconds
-            waiting = sum(self._work.values()) + seconds
-            fits = waiting <= limit
-            if fits:
-                self._work[reservation] = own
-        if fits:
-            self._charge(reservation.caller, seconds)
+        excess = self._try_work(reservation, seconds)
+        if excess <= 0:
             return
-        if own > limit:
+        if seconds > self._work_limit:
             self._on_refusal("too_large")
             raise TooLarge(
-                f"This request needs about {own / self._num_runners:.3g} s of the model, and no "
-                f"more than {self.limits.seconds:g} s may be queued (max_queue_seconds). "
+                f"This request needs about {seconds / self._num_runners:.3g} s of the model, and "
+                f"no more than {self.limits.seconds:g} s may be queued (max_queue_seconds). "
                 "Send fewer or smaller images at a time.",
                 limit=self.limits.seconds,
                 setting="max_queue_seconds",
             )
         self._on_refusal("work")
+        others = self._work_limit + excess - seconds
         raise Overloaded(
-            f"About {(waiting - seconds) / self._num_runners:.3g} s of work are queued, and this "
+            f"About {others / self._num_runners:.3g} s of work are queued, and this "
             f"request would exceed {self.limits.seconds:g} s (max_queue_seconds).",
-            (waiting - limit) / self._num_runners,
+            excess / self._num_runners,
         )
+
+    @property
+    def _work_limit(self) -> float:
+        return self.limits.seconds * self._num_runners
+
+    def _try_work(self, reservation: "Reservation", seconds: float) -> float:
+        """By how much the limit would be exceeded; only what does not exceed it is reserved."""
+        with self._lock:
+            before = self._work.get(reservation, 0.0)
+            waiting = sum(self._work.values()) - before + seconds
+            # Less than before always fits, however the sum is rounded.
+            excess = 0.0 if seconds <= before else waiting - self._work_limit
+            if excess <= 0:
+                self._work[reservation] = seconds
+        if excess <= 0:
+            self._charge(reservation.caller, seconds - before)
+        return excess
 
     def _require_credit(self, caller: str | None) -> None:
         if self._quotas is None or caller is None:
@@ -172,9 +187,13 @@ class Reservation:
         self.num_bytes = num_bytes
         self.caller = caller
 
-    def add_work(self, seconds: float) -> None:
-        """See `Admission.add_work`."""
-        self._admission.add_work(self, seconds)
+    def expect_work(self, seconds: float) -> bool:
+        """See `Admission.expect_work`."""
+        return self._admission.expect_work(self, seconds)
+
+    def require_work(self, seconds: float) -> None:
+        """See `Admission.require_work`."""
+        self._admission.require_work(self, seconds)
 
     def shrink(self, num_bytes: int) -> None:
         """See `Admission.shrink`."""

@@ -40,7 +40,8 @@ class ArrivingImages:
                 num_bytes = min(len(left), len(wanted))
                 wanted[:num_bytes] = left[:num_bytes]
                 wanted, left = wanted[num_bytes:], left[num_bytes:]
-            yield images
+            with self.reader.pause():
+                yield images
         while not left and not self.reader.is_complete:
             left = memoryview(await self.reader.piece())
         if left:

@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 
 from starlette.requests import Request
 from starlette.types import Message
@@ -81,6 +82,22 @@ class BodyReader:
             if self._call.reservation is not None:
                 self._call.reservation.shrink(self.num_bytes)
         return data
+
+    async def some(self, num_bytes: int) -> list[bytes]:
+        """The next pieces, of `num_bytes` together or a little more; of less at the end.
+
+        Raises:
+            TooLarge, BodyTimeout, CallerLeft: as `piece`.
+        """
+        wanted = self.num_bytes + num_bytes
+        pieces: list[bytes] = []
+        while not self.is_complete and self.num_bytes < wanted:
+            pieces.append(await self.piece())
+        return pieces
+
+    def pause(self) -> AbstractContextManager[None]:
+        """Inside, nobody waits for the caller, and the time does not count as its."""
+        return self._call.body.pause()
 
     async def _next_message(self) -> Message:
         arrival = self._call.body

@@ -32,12 +32,27 @@ class Arrival:
     due: float = math.inf
     is_awaited: bool = False
     timed_out: bool = False
+    _paused: float | None = None
+
+    def due_from(self, now: float) -> float:
+        """When it must have arrived, if it is waited for from now on."""
+        return self.due if self._paused is None else self.due + now - self._paused
 
     def expire(self) -> bool:
         """Note that the time is over; whether somebody waits, and must be told."""
         self.due = math.inf
         self.timed_out = True
         return self.is_awaited
+
+    @contextmanager
+    def pause(self) -> Generator[None]:
+        """The time inside does not count: it is not the caller who is late."""
+        self._paused = time.monotonic()
+        try:
+            yield
+        finally:
+            self.due = self.due_from(time.monotonic())
+            self._paused = None
 
 
 @dataclass(eq=False)

@@ -2,14 +2,10 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from service.entry import Row
 from service.job import Job
-from service.passes import packed
+from service.passes import logits_in, packed
 from service.work import gather_or_cancel
-from vqtok.errors import VqtokError
 from vqtok.priors import Drawn, Reveal, TablePrior, Wish, begin, draw_all, result_of
 
 
@@ -36,15 +32,9 @@ async def _finish(job: Job, reveals: Sequence[Reveal]) -> None:
     def accept(rows: list[Row]) -> None:
         answers = iter(rows)
         for reveal in reveals:
-            reveal.accept([_logits(next(answers)) for _ in range(reveal.num_rows)])
+            reveal.accept([logits_in(next(answers)) for _ in range(reveal.num_rows)])
 
     async with job.turn():
         while not reveals[0].is_done:
             asks = [ask for reveal in reveals for ask in reveal.asks()]
             await job.work.reveal(packed(asks), accept)
-
-
-def _logits(row: Row) -> NDArray[np.float32]:
-    if isinstance(row, VqtokError):
-        raise row
-    return row[0]

@@ -1,4 +1,4 @@
-"""Images on their way in: found in a body, looked at by their headers, and only then decoded.
+"""Images on their way in: found in a body, planned by their headers (`planning`), then decoded.
 
 Everything here is blocking and belongs into the thread pool.
 """
@@ -10,26 +10,19 @@ from typing import TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from service.limits import Size, check_count, check_pixels, check_total, named
+from service.limits import Size, named
 from service.multipart import parse_multipart
-from service.work import Work
-from vqtok.errors import BrokenImage, InvalidParameter, VqtokError
-from vqtok.images import (
-    PREPROCESS,
-    ImageLimits,
-    check_limits,
-    planned_size,
-    preprocess,
-    probe,
-    read_image,
-)
+from vqtok.errors import BrokenImage, VqtokError
+from vqtok.images import PREPROCESS, ImageLimits, preprocess, read_image
 from vqtok.images.formats.header import ImageHeader
-from vqtok.wire import NpyHeader, json_format, npy_format
+from vqtok.wire import json_format, json_images, npy_format
 
 JSON = json_format.MEDIA_TYPE
 NPY = npy_format.MEDIA_TYPE
 MULTIPART = "multipart/form-data"
 BODY_TYPES = ("image/*", MULTIPART, JSON, NPY)
+FIELD = "images"
+"""The name of every part of a multipart body."""
 
 Sent = bytes | NDArray[np.uint8]
 """The bytes of an image file, or pixels (H, W, 3)."""
@@ -96,9 +89,9 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a request asks for: chunks, and the images that are refused by their headers. A small
-    request's only chunk is loaded already, which saves it a change of threads; those of a large
-    array are still `arriving`.
+    """What a request asks for: chunks, and the images that are refused by their headers. The only
+    chunk of a small request is loaded already, which saves it a change of threads; those of a large
+    body may be `arriving`, and `num_items` is then what is known of them: one, or several.
     """
 
     num_items: int
@@ -110,7 +103,7 @@ class Plan:
     def ordered(self, found: Mapping[int, ResultT]) -> list[ResultT | VqtokError]:
         """What was found for each image by its number, and the refused ones, in order."""
         known: dict[int, ResultT | VqtokError] = {**self.errors, **found}
-        return [known[index] for index in range(self.num_items)]
+        return [known[index] for index in range(len(known))]
 
 
 def parse_images(
@@ -123,54 +116,10 @@ def parse_images(
         TooLarge: JSON of more images than `max_items`.
     """
     if media_type == MULTIPART:
-        return parse_multipart(content_type, body, "images")
+        return parse_multipart(content_type, body, FIELD)
     if media_type == JSON:
-        return json_format.decode_images(body, max_items)
+        return json_images.decode_images(body, max_items)
     return [body]
-
-
-def plan_images(sent: Sequence[Sent], options: ImageOptions, work: Work) -> Plan:
-    """Look at every image's header and make chunks of those that fit.
-
-    Raises:
-        VqtokError: the first image that is refused, unless `per_item`; TooLarge for too many
-        images or pixels in the request.
-    """
-    check_count(len(sent), options.max_items)
-    sources: dict[int, Source] = {}
-    planned: dict[int, Size] = {}
-    errors: dict[int, VqtokError] = {}
-    total = 0
-    for index, one in enumerate(sent):
-        try:
-            sources[index], size = _looked_at(one, options.limits)
-            planned[index] = planned_size(
-                size, options.preprocess, options.factor, options.image_size
-            )
-            total += planned[index][0] * planned[index][1]
-        except VqtokError as error:
-            errors[index] = named(error, index, len(sent))
-            if not options.per_item:
-                raise errors[index] from error
-    check_total(total, options.limits)
-    return Plan(len(sent), _chunks(sources, planned, work), errors)
-
-
-def plan_array(images: NDArray[np.uint8], options: ImageOptions, work: Work) -> Plan:
-    """The plan of an array (N, H, W, 3) whose header has passed `planned_array`: one chunk if it
-    goes into the model as it is, which takes what it can at a time.
-    """
-    size = (images.shape[1], images.shape[2])
-    shape = planned_size(size, options.preprocess, options.factor, options.image_size)
-    whole = Chunk(range(len(images)), images, shape)
-    if is_ready(whole, options) and not work.needs_tiles("encode", shape):
-        return Plan(len(images), [whole], {})
-    most = work.rows_per_entry("encode", shape)
-    chunks = [
-        Chunk(range(len(images))[first : first + most], images[first : first + most], shape)
-        for first in range(0, len(images), most)
-    ]
-    return Plan(len(images), chunks, {})
 
 
 def load_if_small(plan: Plan, options: ImageOptions, max_pixels: int) -> Plan:
@@ -185,27 +134,6 @@ def load_if_small(plan: Plan, options: ImageOptions, max_pixels: int) -> Plan:
     if chunk.num_pixels > max_pixels:
         return plan
     return replace(plan, loaded=load_chunk(chunk, options, plan.num_items))
-
-
-def planned_array(header: NpyHeader, options: ImageOptions) -> tuple[Size, int]:
-    """The planned size and the number of the images that an npy body will hold, from its header.
-
-    Raises:
-        InvalidParameter: not uint8 (N, H, W, 3), or a size that does not fit.
-        TooLarge: too many images or pixels.
-    """
-    shape = header.shape
-    if header.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
-        raise InvalidParameter(
-            f"Images as npy are uint8 of shape (N, H, W, 3), not {header.dtype} of shape {shape}."
-        )
-    check_count(shape[0], options.max_items)
-    check_pixels((shape[1], shape[2]), options.limits)
-    planned = planned_size(
-        (shape[1], shape[2]), options.preprocess, options.factor, options.image_size
-    )
-    check_total(shape[0] * planned[0] * planned[1], options.limits)
-    return planned, shape[0]
 
 
 def load_chunk(chunk: Chunk, options: ImageOptions, num_items: int) -> Loaded:
@@ -260,25 +188,3 @@ def _load(source: Source, planned: Size, options: ImageOptions) -> tuple[NDArray
     if fitted.pixels.shape[:2] != planned:
         raise BrokenImage("The image decodes to another size than its header states.")
     return fitted.pixels, fitted.size
-
-
-def _looked_at(sent: Sent, limits: ImageLimits) -> tuple[Source, Size]:
-    if isinstance(sent, bytes):
-        header = probe(sent)
-        check_limits(header, limits)
-        return ImageFile(sent, header), header.size
-    size = (sent.shape[0], sent.shape[1])
-    check_pixels(size, limits)
-    return sent, size
-
-
-def _chunks(sources: Mapping[int, Source], planned: Mapping[int, Size], work: Work) -> list[Chunk]:
-    groups: list[tuple[Size, list[int]]] = []
-    open_groups: dict[Size, list[int]] = {}
-    for index, size in planned.items():
-        group = open_groups.get(size)
-        if group is None or len(group) >= work.rows_per_entry("encode", size):
-            group = open_groups[size] = []
-            groups.append((size, group))
-        group.append(index)
-    return [Chunk(group, [sources[index] for index in group], size) for size, group in groups]

@@ -36,7 +36,6 @@ class Job:
     call: Call
     work: Work
     per_item: bool = False
-    _is_reserved: bool = False
     _turns: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -53,26 +52,47 @@ class Job:
         return Job(service, model, call, work, per_item)
 
     def reserve(self, **amounts: int) -> None:
-        """Gate two, for pixels to "encode" and to "decode" and samples to "sample". Only the first
-        call of a request counts. Safe in any thread.
+        """Gate two, for pixels to "encode" and to "decode" and samples to "sample", all that the
+        request takes. Safe in any thread.
 
         Raises:
             TooLarge: never admissible. Overloaded: not now.
         """
-        if self.call.reservation is None or self._is_reserved:
-            return
-        costs = self.model.costs
-        self.call.reservation.add_work(sum(costs.seconds(*each) for each in amounts.items()))
-        self._is_reserved = True
+        self.require(sum(self.model.costs.seconds(*each) for each in amounts.items()))
 
-    def reserve_images(self, images: Iterable[tuple[Size, int]], *kinds: str) -> None:
-        """Gate two for the given work on images: pairs of a planned size and a number."""
+    def require(self, seconds: float) -> None:
+        """Gate two, for all of the device time that the request takes. Safe in any thread.
+
+        Raises:
+            TooLarge: never admissible. Overloaded: not now.
+        """
+        if self.call.reservation is not None:
+            self.call.reservation.require_work(seconds)
+
+    def expect(self, seconds: float) -> bool:
+        """Reserve the device time that the request seems to take, if that fits now."""
+        reservation = self.call.reservation
+        return reservation is None or reservation.expect_work(seconds)
+
+    @property
+    def announced_bytes(self) -> int:
+        """Bytes of the whole body; the most that are allowed while it is not known."""
+        reservation = self.call.reservation
+        return (
+            self.service.settings.max_body_bytes if reservation is None else reservation.num_bytes
+        )
+
+    def seconds_of(self, images: Iterable[tuple[Size, int]], *kinds: str) -> float:
+        """Device time of the given work on images: pairs of a planned size and a number. Of the
+        kind "sample" is what the prior makes of their tokens.
+        """
+        manifest = self.model.manifest
         amounts = dict.fromkeys(kinds, 0)
         for size, count in images:
-            shapes = {"encode": size, "decode": self.model.manifest.grid_of(*size)}
+            shapes = {kind: manifest.grid_of(*size) for kind in kinds} | {"encode": size}
             for kind in kinds:
-                amounts[kind] += count * self.work.pixels(kind, shapes[kind])
-        self.reserve(**amounts)
+                amounts[kind] += count * self.work.amount(kind, shapes[kind])
+        return sum(self.model.costs.seconds(*each) for each in amounts.items())
 
     def is_light(self, plan: Plan, options: ImageOptions) -> bool:
         """Whether a runner may do all of a request: it is one chunk, small or ready as it is, and
@@ -138,7 +158,7 @@ class Job:
         """
 
         async def one(chunk: Chunk) -> Mapping[int, ResultT | VqtokError]:
-            async with self._turns, self.service.pixels.hold(chunk.num_pixels):
+            async with self.service.pixels.hold(chunk.num_pixels):
                 loaded = plan.loaded or await self._load(chunk, plan, options)
                 if not loaded.indices:
                     return loaded.errors
@@ -147,10 +167,14 @@ class Job:
                 results = await finish(loaded, rows)
             return {**loaded.errors, **dict(zip(loaded.indices, results, strict=True))}
 
+        async def in_turn(chunk: Chunk) -> Mapping[int, ResultT | VqtokError]:
+            async with self._turns:
+                return await one(chunk)
+
         if plan.arriving is None:
-            parts = await gather_or_cancel(one(chunk) for chunk in plan.chunks)
+            parts = await gather_or_cancel(in_turn(chunk) for chunk in plan.chunks)
         else:
-            parts = await gather_arriving(plan.arriving, one)
+            parts = await gather_arriving(plan.arriving, one, self._turns)
         return plan.ordered({index: each for part in parts for index, each in part.items()})
 
     async def _load(self, chunk: Chunk, plan: Plan, options: ImageOptions) -> Loaded:

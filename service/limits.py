@@ -6,12 +6,12 @@ from vqtok.images import ImageLimits
 Size = tuple[int, int]
 
 
-def check_count(count: int, limit: int) -> None:
-    """Raise TooLarge when a request has more than `limit` items."""
+def check_count(count: int, limit: int, *, are_all: bool = True) -> None:
+    """Raise TooLarge when a request has more than `limit` items, of which more may follow."""
     if count > limit:
         raise TooLarge(
-            f"The request has {count} items; at most {limit} are taken (max_items). "
-            "Send several requests.",
+            f"The request has {_or_more(count, are_all)} items; at most {limit} are taken "
+            "(max_items). Send several requests.",
             limit=limit,
             setting="max_items",
         )
@@ -28,14 +28,28 @@ def check_pixels(size: Size, limits: ImageLimits) -> None:
         )
 
 
-def check_total(pixels: int, limits: ImageLimits) -> None:
-    """Raise TooLarge when a request has more than `max_request_pixels`."""
+def check_total(pixels: int, limits: ImageLimits, *, are_all: bool = True) -> None:
+    """Raise TooLarge when a request has more than `max_request_pixels`, to which more may be
+    added.
+    """
     if pixels > limits.max_request_pixels:
         raise TooLarge(
-            f"The images of this request have {pixels} pixels together; at most "
+            f"The images of this request have {_or_more(pixels, are_all)} pixels together; at most "
             f"{limits.max_request_pixels} are taken (max_request_pixels). Send several requests.",
             limit=limits.max_request_pixels,
             setting="max_request_pixels",
+        )
+
+
+def check_rows(rows: int, limit: int) -> None:
+    """Raise TooLarge when samples need more than `limit` rows of a learned prior."""
+    if rows > limit:
+        raise TooLarge(
+            f"These samples need {rows} calls of the prior (samples x windows of the grid x "
+            f"passes, twice with cfg_scale); at most {limit} are taken (max_prior_rows). Ask for "
+            "fewer samples, a smaller grid or fewer passes.",
+            limit=limit,
+            setting="max_prior_rows",
         )
 
 
@@ -47,3 +61,7 @@ def named(error: VqtokError, index: int, count: int) -> VqtokError:
     if isinstance(error, TooLarge):
         return TooLarge(detail, limit=error.limit, setting=error.setting)
     return type(error)(detail)
+
+
+def _or_more(count: int, are_all: bool) -> str:
+    return str(count) if are_all else f"{count} or more"

@@ -33,6 +33,8 @@ TIMEOUT_HEADER = b"vqtok-timeout-ms"
 CALLER_LEFT = 499
 CHUNK_BYTES = 256 * 1024
 TRACED = "/v1/"
+LEAST_TIMER = 0.001
+"""A body that nobody waits for would keep the clock busy once its time is nearly over."""
 
 
 class RequestScope:
@@ -224,15 +226,16 @@ class _Watched:
 
     def _next_timer(self) -> asyncio.TimerHandle:
         """One timer for both times: that of the body is nearly always over when it matters."""
-        moment = min(self._call.body.due, self._call.deadline)
-        return self._loop.call_later(moment - time.monotonic(), self._look_at_clock)
+        now = time.monotonic()
+        moment = min(self._call.body.due_from(now), self._call.deadline)
+        return self._loop.call_later(max(LEAST_TIMER, moment - now), self._look_at_clock)
 
     def _look_at_clock(self) -> None:
         now = time.monotonic()
         if now >= self._call.deadline:
             self._expire()
             return
-        if now >= self._call.body.due and self._call.body.expire():
+        if now >= self._call.body.due_from(now) and self._call.body.expire():
             self._task.cancel()
         self._timer = self._next_timer()
 

@@ -25,6 +25,7 @@ from vqtok.bundle import Bundle, codebook_npy, golden_check
 from vqtok.manifest import Manifest
 from vqtok.priors import Prior, TablePrior, Wish, draw_all, most_rows
 from vqtok.runtime.engine import Engine
+from vqtok.runtime.learned_prior import OnnxPrior
 from vqtok.runtime.onnx import open_engine, prior_of
 from vqtok.statistics import (
     CodebookDistances,
@@ -144,6 +145,7 @@ def prove_model(
     golden_check(engine, reference)
     report(Phase.WARMING_UP)
     prior = prior or TablePrior(reference.position_counts, reference.usage)
+    learned = prior if isinstance(prior, OnnxPrior) else None
     costs = measure(engine, manifest, partial(_draw_rows, prior))
     drift = reference.drift_reference()
     _warm_up_figures()
@@ -158,7 +160,7 @@ def prove_model(
         training_usage=reference.usage,
         codebook=codebook,
         codebook_file=codebook_npy(codebook),
-        coding=Coding(manifest.codebook_size, manifest.depth, CoderTables.of(reference)),
+        coding=Coding(manifest.codebook_size, manifest.depth, CoderTables.of(reference), learned),
         opened_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

@@ -1,4 +1,4 @@
-"""Files in a `multipart/form-data` body that has been read already: no temporary files."""
+"""Files in a `multipart/form-data` body, complete or still arriving: no temporary files."""
 
 from typing import TYPE_CHECKING
 
@@ -19,35 +19,60 @@ def parse_multipart(content_type: str, body: bytes, field: str) -> list[bytes]:
     Raises:
         MalformedBody: no boundary, not multipart, another field, cut short, or no part at all.
     """
-    _, options = parse_options_header(content_type)
-    boundary = options.get(b"boundary")
-    if not boundary:
-        raise MalformedBody("The content type multipart/form-data states no boundary.")
-    parts = _Parts(field)
-    try:
-        parser = MultipartParser(boundary, parts.callbacks())
-        parser.write(body)
-        parser.finalize()
-    except FormParserError as error:
-        raise MalformedBody(f"The multipart body cannot be read: {error}.") from error
-    if not parts.is_complete:
-        raise MalformedBody("The multipart body is cut short: its last boundary is missing.")
-    if not parts.contents:
-        raise MalformedBody(f"The multipart body has no part named {field!r}.")
-    return parts.contents
+    parts = PartsReader(content_type, field)
+    contents = parts.feed(body)
+    parts.end()
+    return contents
 
 
-class _Parts:
-    def __init__(self, field: str) -> None:
-        self.contents: list[bytes] = []
-        self.is_complete = False
+class PartsReader:
+    """Gives the contents of parts named `field` as soon as they are complete. `num_begun` counts
+    those whose name has arrived.
+
+    Raises:
+        MalformedBody: on construction, for a content type without a boundary.
+    """
+
+    def __init__(self, content_type: str, field: str) -> None:
+        _, options = parse_options_header(content_type)
+        boundary = options.get(b"boundary")
+        if not boundary:
+            raise MalformedBody("The content type multipart/form-data states no boundary.")
+        self.num_begun = 0
         self._field = field
+        self._parser = MultipartParser(boundary, self._callbacks())
+        self._has_ended = False
+        self._complete: list[bytes] = []
         self._header_name = b""
         self._header_value = b""
         self._name: bytes | None = None
         self._data: list[bytes] = []
 
-    def callbacks(self) -> "MultipartCallbacks":
+    def feed(self, data: bytes) -> list[bytes]:
+        """The parts that are complete with these bytes, in order.
+
+        Raises:
+            MalformedBody: not multipart, another field, or too many parts.
+        """
+        try:
+            self._parser.write(data)
+        except FormParserError as error:
+            raise MalformedBody(f"The multipart body cannot be read: {error}.") from error
+        complete, self._complete = self._complete, []
+        return complete
+
+    def end(self) -> None:
+        """Note that nothing more comes.
+
+        Raises:
+            MalformedBody: cut short, or no part at all.
+        """
+        if not self._has_ended:
+            raise MalformedBody("The multipart body is cut short: its last boundary is missing.")
+        if not self.num_begun:
+            raise MalformedBody(f"The multipart body has no part named {self._field!r}.")
+
+    def _callbacks(self) -> "MultipartCallbacks":
         return {
             "on_part_begin": self._begin,
             "on_header_field": self._on_header_name,
@@ -56,7 +81,7 @@ class _Parts:
             "on_headers_finished": self._check_name,
             "on_part_data": self._on_data,
             "on_part_end": self._end,
-            "on_end": self._complete,
+            "on_end": self._note_end,
         }
 
     def _begin(self) -> None:
@@ -82,14 +107,16 @@ class _Parts:
                 f"The multipart body has a part named {name[:40]!r}; every part is an image named "
                 f"{self._field!r}. Options go into the query."
             )
-        if len(self.contents) >= MAX_PARTS:
+        if self.num_begun >= MAX_PARTS:
             raise MalformedBody(f"The multipart body has more than {MAX_PARTS} parts.")
+        self.num_begun += 1
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         self._data.append(data[start:end])
 
     def _end(self) -> None:
-        self.contents.append(b"".join(self._data))
+        self._complete.append(b"".join(self._data))
+        self._data = []
 
-    def _complete(self) -> None:
-        self.is_complete = True
+    def _note_end(self) -> None:
+        self._has_ended = True

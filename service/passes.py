@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.entry import Row
+from vqtok.errors import VqtokError
 from vqtok.manifest import Manifest
 from vqtok.priors import Ask, stack
 
@@ -24,3 +26,14 @@ def unpacked(rows: NDArray[Any], manifest: Manifest) -> tuple[NDArray[np.int32],
     size = int(np.prod(manifest.grid))
     parts = rows[:, :size], rows[:, size], rows[:, size + 1 :]
     return tuple(np.ascontiguousarray(part) for part in parts)
+
+
+def logits_in(row: Row) -> NDArray[np.float32]:
+    """The logits (P, K) that came of a row.
+
+    Raises:
+        ModelFailure: the prior failed on it.
+    """
+    if isinstance(row, VqtokError):
+        raise row
+    return row[0]

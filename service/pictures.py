@@ -11,7 +11,7 @@ from service.negotiation import choose, parse_accept, quality_of
 from vqtok.errors import VqtokError
 from vqtok.images import IMAGE_MEDIA_TYPES, write_image
 from vqtok.tokens import ItemError
-from vqtok.wire import json_format, npy_format, zip_format
+from vqtok.wire import json_format, json_images, npy_format, zip_format
 from vqtok.wire.zip_format import zip_images
 
 FILES = tuple(IMAGE_MEDIA_TYPES)
@@ -58,7 +58,7 @@ class PictureFormat:
         """
         if self.media_type == JSON:
             entries = [_for_json(picture) for picture in pictures]
-            return json_format.encode_images(entries, extra)
+            return json_images.encode_images(entries, extra)
         if self.media_type == NPY:
             return npy_format.encode_images([p for p in pictures if isinstance(p, np.ndarray)])
         files = [picture for picture in pictures if isinstance(picture, bytes)]
@@ -87,7 +87,7 @@ def choose_format(accept: str | None, count: int, quality: int) -> PictureFormat
     """
     if count == 1:
         return PictureFormat(choose(accept, (*FILES, *CONTAINERS), what="a picture"), quality)
-    chosen = choose(accept, CONTAINERS, anything=False, what=f"{count} pictures")
+    chosen = choose(accept, CONTAINERS, anything=False, what="several pictures")
     return PictureFormat(chosen, quality)
 
 

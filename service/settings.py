@@ -103,6 +103,12 @@ class Settings(BaseSettings):
     max_items: int = Field(
         default=1024, ge=1, description="images, grids or samples in one request; above it 413"
     )
+    max_prior_rows: int = Field(
+        default=65_536,
+        ge=1,
+        description="calls of a learned prior in one request: samples x windows of the grid x "
+        "passes, twice with cfg_scale; above it 413",
+    )
     max_pixels: int = Field(
         default=16_000_000, ge=1, description="pixels of one image, from its header; above it 413"
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from service.limits import check_count, check_pixels, check_total, named
-from vqtok.bitstream import BitstreamReader
+from vqtok.bitstream import CODERS, PRIOR, BitstreamReader
 from vqtok.errors import (
     CodebookMismatch,
     InvalidParameter,
@@ -91,6 +91,7 @@ def check_stream(body: bytes, rules: TokenRules) -> None:
         MalformedBody, BitstreamUnsupported: it is not one that can be read here.
         CodebookMismatch: of another codebook. TooLarge: too many items or pixels.
         InvalidTokens: a codebook of another size or depth.
+        InvalidParameter: coded by the learned prior.
     """
     reader, manifest = BitstreamReader(body), rules.manifest
     check_ids(labels_of(reader.header), rules)
@@ -99,6 +100,12 @@ def check_stream(body: bytes, rules: TokenRules) -> None:
         raise InvalidTokens(
             f"The bitstream is of {stated[0]} codes and depth {stated[1]}, and the codebook here "
             f"has {manifest.codebook_size} and {manifest.depth}."
+        )
+    if reader.header.coder == CODERS[PRIOR].number:
+        raise InvalidParameter(
+            "The bitstream is coded by a learned prior on one runtime and processor, and no "
+            "service reads such a one. Turn it into tokens where it was written "
+            "(`vqtok decompress`), or compress with another coder."
         )
     pixels = 0
     for count, grid in counted_headers(reader, rules.max_items):

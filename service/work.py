@@ -37,16 +37,21 @@ async def gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, ResultT]]) -
 
 
 async def gather_arriving(
-    items: AsyncGenerator[ItemT], work: Callable[[ItemT], Coroutine[Any, Any, ResultT]]
+    items: AsyncGenerator[ItemT],
+    work: Callable[[ItemT], Coroutine[Any, Any, ResultT]],
+    turns: asyncio.Semaphore,
 ) -> list[ResultT]:
-    """What `work` gives for each item, in order; it begins with one as soon as it arrives. When one
-    fails or no more can arrive, the others are cancelled, and that error is raised.
+    """What `work` gives for each item, in order; it begins with one as soon as it arrives. Each
+    holds one of the `turns`, and no more items are asked for than get one. When one fails or no
+    more can arrive, the others are cancelled, and that error is raised.
     """
     tasks: list[asyncio.Task[ResultT]] = []
     try:
         async with contextlib.aclosing(items), asyncio.TaskGroup() as group:
             async for item in items:
-                tasks.append(group.create_task(work(item)))  # noqa: PERF401 - each is begun
+                await turns.acquire()
+                tasks.append(group.create_task(work(item)))
+                tasks[-1].add_done_callback(lambda _: turns.release())
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]
@@ -82,6 +87,15 @@ class Work:
             return self._area(kind, shape)
         factor = 1 if kind == "encode" else self._model.manifest.image.factor
         return sum(pixels_of(tile, factor) for tile in tiles)
+
+    def amount(self, kind: str, shape: Sequence[int]) -> int:
+        """As `pixels`; of the kind "sample", rows of the prior that the bits of a grid take: as
+        many as there are groups for the native one, and none for others.
+        """
+        if kind != "sample":
+            return self.pixels(kind, shape)
+        prior = self._model.prior
+        return int(prior.groups.max()) + 1 if tuple(shape) == prior.grid else 0
 
     def rows_per_entry(self, kind: str, shape: Sequence[int]) -> int:
         """How many items of a shape go into one entry of the queue."""

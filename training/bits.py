@@ -7,7 +7,7 @@ import numpy as np
 from training.data import Part
 from training.data.batches import whole_batches
 from training.progress import with_bar
-from vqtok.bitstream import CoderTables, Coding, bits_per_image
+from vqtok.bitstream import CoderTables, Coding, CodingPrior, bits_per_image
 from vqtok.manifest import Manifest
 from vqtok.reference import Reference
 from vqtok.runtime.engine import Engine
@@ -17,12 +17,16 @@ LINE = "Bits an image"
 
 
 def measure_bits(
-    engine: Engine, manifest: Manifest, reference: Reference, images: Part
+    engine: Engine,
+    manifest: Manifest,
+    reference: Reference,
+    images: Part,
+    prior: CodingPrior | None = None,
 ) -> dict[str, Any]:
-    """Mean bits an image by the names of `vqtok.bitstream.RATES`, of those that apply; `pixels` of
-    an image and the number of `images`.
+    """Mean bits an image by the names of `vqtok.bitstream.RATES`, of those that apply, under the
+    learned `prior` if there is one; `pixels` of an image and the number of `images`.
     """
-    coding = Coding(manifest.codebook_size, manifest.depth, CoderTables.of(reference))
+    coding = Coding(manifest.codebook_size, manifest.depth, CoderTables.of(reference), prior)
     bits: dict[str, list[float]] = {}
     batches = whole_batches(images, BATCH)
     for batch in with_bar("bits", batches, -(-len(images) // BATCH)):

@@ -1,10 +1,13 @@
 """`card.md`: what a bundle is, how it was made, what it reaches, and what it does not."""
 
+import re
 from collections.abc import Sequence
 
 from training.bits import bits_sentence
 from training.tables import METHODS, SOURCES, Row, results_table
 from vqtok.manifest import Manifest
+
+CARD_FILE = "card.md"
 
 LICENCES = {
     "cifar10": (
@@ -59,6 +62,32 @@ def card(
         "## Data\n\n" + LICENCES.get(data, f"The images of `{own.settings['data']['folder']}`."),
     ]
     return "\n\n".join(part for part in sections if part) + "\n"
+
+
+def with_prior(text: str, manifest: Manifest) -> str:
+    """A card with its section on the prior anew, before the one on training or at the end."""
+    kept = re.sub(r"## Prior\n.*?(?=^## |\Z)", "", text, flags=re.DOTALL | re.MULTILINE)
+    before, title, after = kept.rstrip("\n").partition("## Training\n")
+    parts = [before.rstrip("\n"), _prior(manifest), title + after]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _prior(manifest: Manifest) -> str:
+    spec = manifest.prior
+    if spec is None:
+        return ""
+    origin = spec.provenance
+    bits = origin.get("test", origin["validation"])["bits_per_image"]
+    height, width = manifest.image.native_size
+    held_out = "test" if "test" in origin else "validation"
+    return (
+        f"## Prior\n\n{spec.kind.capitalize()}, {spec.parameters:,} parameters, "
+        f"{origin['images']:,} images seen ({origin['steps']:,} steps, "
+        f"{origin['seconds'] / 60:.0f} minutes on {origin['hardware']}, commit "
+        f"`{origin['commit']}`). It reveals a grid by {spec.schedule}, in "
+        f"{max(spec.groups) + 1} passes, and takes {bits:.1f} bits an image "
+        f"({bits / (height * width):.3f} a pixel) over the {held_out} images, no label given."
+    )
 
 
 def _method(manifest: Manifest) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from models import Autoencoder
 from models.storage import SETTINGS_FILE, WEIGHTS_FILE
 from training.bits import measure_bits
-from training.card import Row, card
+from training.card import CARD_FILE, Row, card
 from training.data import Part, Splits, load_splits
 from training.data.batches import whole_batches
 from training.drift import with_drift_null
@@ -79,7 +79,7 @@ def export_run(run: Path, options: ExportOptions) -> Manifest:
         manifest, extra = _measured(draft, model, engine, splits, options)
         manifest = dataclasses.replace(manifest, memory=bytes_per_pixel(place))
     manifest = dataclasses.replace(manifest, provenance=_provenance(read_result(run), splits))
-    files |= extra | {"card.md": _card(manifest, run, options).encode()}
+    files |= extra | {CARD_FILE: _card(manifest, run, options).encode()}
     write_bundle(options.output, manifest, files, replace=options.replace)
     written = Bundle.open(options.output)
     golden_check(open_engine(written, "cpu"), written.reference)

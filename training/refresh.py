@@ -5,6 +5,7 @@ from pathlib import Path
 
 from models.storage import SETTINGS_FILE
 from training.bits import LINE, bits_sentence, measure_bits
+from training.card import CARD_FILE
 from training.data import Part, load_splits
 from training.drift import with_drift_null
 from training.reference import measure_tables, with_tables
@@ -12,9 +13,8 @@ from training.settings import load_settings
 from vqtok.bundle import Bundle, golden_check, write_bundle
 from vqtok.manifest import Manifest
 from vqtok.reference import REFERENCE_FILE
-from vqtok.runtime.onnx import open_engine
-
-CARD = "card.md"
+from vqtok.runtime.learned_prior import OnnxPrior
+from vqtok.runtime.onnx import open_engine, prior_of
 
 
 def refresh_reference(folder: Path, data: str | None = None) -> Manifest:
@@ -36,14 +36,16 @@ def refresh_reference(folder: Path, data: str | None = None) -> Manifest:
     images = splits.train.images
     last = Part(images, max(0, len(images) - len(images) // 10), len(images))
     held_out = splits.test if len(splits.test) else splits.validation or last
-    bits = measure_bits(engine, bundle.manifest, reference, held_out)
+    prior = prior_of(bundle, reference, "cpu")
+    learned = prior if isinstance(prior, OnnxPrior) else None
+    bits = measure_bits(engine, bundle.manifest, reference, held_out, learned)
     manifest = dataclasses.replace(
         bundle.manifest, metrics={**bundle.manifest.metrics, "bits": bits}
     )
     files = {name: bundle.read(name) for name in bundle.manifest.digests}
     files[REFERENCE_FILE] = reference.to_npz()
-    if CARD in files:
-        files[CARD] = _with_bits(files[CARD].decode(), bits_sentence(manifest)).encode()
+    if CARD_FILE in files:
+        files[CARD_FILE] = _with_bits(files[CARD_FILE].decode(), bits_sentence(manifest)).encode()
     write_bundle(folder, manifest, files, replace=True)
     written = Bundle.open(folder)
     golden_check(open_engine(written, "cpu"), written.reference)

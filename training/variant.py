@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from models import load
 from models.storage import SETTINGS_FILE, WEIGHTS_FILE
 from training.bits import measure_bits
+from training.card import CARD_FILE, with_prior
 from training.data import Part, Splits, load_splits
 from training.data.batches import whole_batches
 from training.drift import with_drift_null
@@ -88,7 +89,7 @@ def make_int8(folder: Path, options: VariantOptions) -> Manifest:
         variant = open_engine(Bundle.open(place), "cpu", num_threads=1)
         manifest, extra = _measured(draft, bundle.codebook, engine, variant, splits)
         manifest = dataclasses.replace(manifest, memory=bytes_per_pixel(place))
-    files |= extra | {"card.md": _card(bundle.manifest, manifest).encode()}
+    files |= extra | {CARD_FILE: _card(bundle.manifest, manifest).encode()}
     write_bundle(options.output, manifest, files, replace=options.replace)
     written = Bundle.open(options.output)
     golden_check(open_engine(written, "cpu"), written.reference)
@@ -228,4 +229,4 @@ def _card(origin: Manifest, manifest: Manifest) -> str:
     ]
     if test is not None:
         paragraphs.append(TEST.format(**{**test, "mse": 1e3 * test["mse"]}))
-    return "\n\n".join([*paragraphs, LIMITS]) + "\n"
+    return with_prior("\n\n".join([*paragraphs, LIMITS]) + "\n", manifest)

@@ -46,6 +46,7 @@ from vqtok.wire import (
     npy_format,
     parse_size,
 )
+from vqtok.wire.json_writing import dump
 
 BITSTREAM = bitstream_format.MEDIA_TYPE
 JSON = json_format.MEDIA_TYPE
@@ -127,7 +128,7 @@ class HttpTokenizer(Tokenizer):
                 path="/v1/sample",
                 params=self._model,
                 headers={"Content-Type": JSON, "Accept": JSON},
-                content=json_format.dump(sample_document(wish)),
+                content=dump(sample_document(wish)),
             )
         )
         batch = self._batch(None, _understood(lambda: self._items_of_json(answer.content)))

@@ -15,6 +15,7 @@ from vqtok.bitstream import (
     AUTO,
     CHOICES,
     CHUNK_IMAGES,
+    PRIOR,
     BitstreamReader,
     ScannedChunk,
     StreamEncoder,
@@ -52,7 +53,16 @@ def compress(  # noqa: PLR0913 - each is an option of the command
     output: Annotated[Path, typer.Option("-o", "--output", help="The bitstream to write.")],
     bundle: BundleOption = None,
     device: DeviceOption = "auto",
-    coder: Annotated[str, typer.Option(help=f"One of {', '.join(CHOICES)}.")] = AUTO,
+    coder: Annotated[
+        str, typer.Option(help=f"One of {', '.join(CHOICES)}; or {PRIOR}, with --machine-bound.")
+    ] = AUTO,
+    machine_bound: Annotated[
+        bool,
+        typer.Option(
+            "--machine-bound",
+            help=f"Take it that a stream of {PRIOR} is read by this runtime and processor alone.",
+        ),
+    ] = False,
     chunk_images: Annotated[
         int, typer.Option(help="Images a chunk at most, which is what can be read alone.", min=1)
     ] = CHUNK_IMAGES,
@@ -61,15 +71,22 @@ def compress(  # noqa: PLR0913 - each is an option of the command
 ) -> None:
     """Write the tokens of images as a bitstream. Interrupted, it goes on where it stood."""
     with Tokenizer.open(chosen_bundle(bundle), device) as tokenizer:
+
+        def encoder_of(header: StreamHeader) -> StreamEncoder:
+            return StreamEncoder(
+                header,
+                tokenizer.coding,
+                coder,
+                chunk_images=chunk_images,
+                machine_bound=machine_bound,
+            )
+
         if len(sources) == 1 and sources[0].suffix in SUFFIXES:
             header, items, total = _of_tokens(sources[0], tokenizer)
-            _write(output, StreamEncoder(header, tokenizer.coding, coder,
-                   chunk_images=chunk_images), items, total)  # fmt: skip
+            _write(output, encoder_of(header), items, total)
             return
         files, size = list(image_files(sources)), parsed_size(image_size)
-        encoder = StreamEncoder(
-            _header(tokenizer, preprocess), tokenizer.coding, coder, chunk_images=chunk_images
-        )
+        encoder = encoder_of(_header(tokenizer, preprocess))
 
         def items_from(first: int) -> Iterator[Named]:
             for start in range(first, len(files), FILES_AT_ONCE):

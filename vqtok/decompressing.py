@@ -10,7 +10,15 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from vqtok.bitstream import BitstreamReader, Chunk, ChunkHeader, CoderTables
+from vqtok.bitstream import (
+    CODERS,
+    PRIOR,
+    BitstreamReader,
+    Chunk,
+    ChunkHeader,
+    CoderTables,
+    CodingPrior,
+)
 from vqtok.bundle import Bundle
 from vqtok.command_options import (
     DEFAULT_BUNDLE,
@@ -49,19 +57,23 @@ def decompress(
         raise InvalidParameter(f"suffix is one of {', '.join(IMAGE_FORMATS)}, not {suffix!r}.")
     with stream.open("rb") as file:
         if output.suffix == ".npy":
-            _write_tokens(file, output, bundle)
+            _write_tokens(file, output, bundle, device)
         else:
             with Tokenizer.open(chosen_bundle(bundle), device) as tokenizer:
                 _write_pictures(file, output, tokenizer, (suffix, quality), resume=resume)
 
 
-def _write_tokens(file: BinaryIO, output: Path, bundle: Path | None) -> None:
+def _write_tokens(file: BinaryIO, output: Path, bundle: Path | None, device: str) -> None:
     """All tokens as one array, which is filled chunk by chunk."""
     own = bundle or (DEFAULT_BUNDLE if DEFAULT_BUNDLE.is_dir() else None)
     opened = None if own is None else Bundle.open(own)
-    tables = None if opened is None else CoderTables.of(opened.reference)
+    is_bound = BitstreamReader(file).header.coder == CODERS[PRIOR].number
+    file.seek(0)
     reader = BitstreamReader(
-        file, tables=tables, codebook_id=opened.manifest.codebook_id if opened and bundle else None
+        file,
+        tables=None if opened is None else CoderTables.of(opened.reference),
+        prior=_prior(own, device) if own is not None and is_bound else None,
+        codebook_id=opened.manifest.codebook_id if opened and bundle else None,
     )
     headers = [chunk.header for chunk in reader.scan()]
     grids = {header.grid for header in headers}
@@ -85,6 +97,12 @@ def _write_tokens(file: BinaryIO, output: Path, bundle: Path | None) -> None:
     part.replace(output)
 
 
+def _prior(bundle: Path, device: str) -> CodingPrior | None:
+    """The learned prior of a bundle. To read tokens takes no runtime otherwise."""
+    with Tokenizer.open(bundle, device) as tokenizer:
+        return tokenizer.coding.prior
+
+
 def _write_pictures(
     file: BinaryIO,
     output: Path,
@@ -95,7 +113,10 @@ def _write_pictures(
 ) -> None:
     suffix, quality = written_as
     reader = BitstreamReader(
-        file, tables=tokenizer.coding.tables, codebook_id=tokenizer.info.codebook_id
+        file,
+        tables=tokenizer.coding.tables,
+        prior=tokenizer.coding.prior,
+        codebook_id=tokenizer.info.codebook_id,
     )
     output.mkdir(parents=True, exist_ok=True)
     names, labels = _Names(suffix), (None, reader.header.codebook_id, None, None)

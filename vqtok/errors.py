@@ -21,6 +21,7 @@ VqtokError
 │   ├── InvalidParameter        an option with a value that cannot be used
 │   ├── CodebookMismatch        tokens of another codebook
 │   ├── TableMismatch           a bitstream that was coded with other tables
+│   ├── RuntimeMismatch         a bitstream that only the runtime that wrote it can read
 │   └── UnknownModel            no model of that name
 ├── KeyMissing                  the service asks for a key
 ├── KeyRefused                  the service does not know the key
@@ -176,6 +177,14 @@ class TableMismatch(InvalidInput):
     """A token bitstream that was coded with other tables than there are; `detail` names both."""
 
     code = "table_mismatch"
+
+
+class RuntimeMismatch(InvalidInput):
+    """A token bitstream that is bound to the runtime and processor which wrote it, and these are
+    others; `detail` names both.
+    """
+
+    code = "runtime_mismatch"
 
 
 class UnknownModel(InvalidInput):

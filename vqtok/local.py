@@ -17,6 +17,7 @@ from vqtok.parallel import Item, Result, ordered_map
 from vqtok.pictures import ImageSource, crop, load_picture, named, require_mode
 from vqtok.priors import SampleOptions, checked_wish, draw_all
 from vqtok.runtime.engine import Encoded, Engine
+from vqtok.runtime.learned_prior import OnnxPrior
 from vqtok.runtime.onnx import open_engine, prior_of
 from vqtok.runtime.tiles import TILE_PIXELS, decode_tiled, encode_tiled, plan_decode, plan_encode
 from vqtok.tokenizer import (
@@ -61,7 +62,8 @@ class LocalTokenizer(Tokenizer):
         self._tile_pixels = tile_pixels
         self._prior = prior_of(bundle, bundle.reference, engine.device)
         tables = CoderTables.of(bundle.reference)
-        self._coding = Coding(self._manifest.codebook_size, self._manifest.depth, tables)
+        learned = self._prior if isinstance(self._prior, OnnxPrior) else None
+        self._coding = Coding(self._manifest.codebook_size, self._manifest.depth, tables, learned)
         self._pool = ThreadPoolExecutor(engine.num_runners, thread_name_prefix="vqtok")
 
     @property

@@ -56,6 +56,7 @@ def _header_rows(header: StreamHeader) -> dict[str, str]:
         "codebook": f"{header.codebook_size} codes, {header.depth} a cell",
         "coder": coder,
         "tables": ", ".join(tables) or "none",
+        **({"runtime": header.runtime} if header.runtime else {}),
     }
 
 

@@ -167,12 +167,14 @@ class Tokenizer(Protocol):
         """For each image its code length in bits by every coder of bitstreams, named as in
         `vqtok.bitstream.RATES`; None with a reason where a coder does not apply.
 
-        A service tells it of tokens that it makes (`detail=bits`); a tokenizer behind HTTP has no
-        tables, and knows `fixed` alone.
+        Those of a learned prior take it some milliseconds an image. A service tells it of tokens
+        that it makes (`detail=bits`); a tokenizer behind HTTP has no tables, and knows `fixed`
+        alone.
 
         Raises:
             InvalidTokens: out of range, floats, another rank.
             CodebookMismatch: the batch carries the id of another codebook.
+            ModelFailure: the prior failed.
         """
         batch = as_batch(tokens)
         require_codebook(self.info.codebook_id, batch.codebook_id)

@@ -9,7 +9,6 @@ same images, measured in a process on the server's core. All are measured in tur
 
 import argparse
 import json
-import socket
 import statistics
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from benchmarks.serving.processes import ROOT, Server, require_programs
+from benchmarks.serving.processes import ROOT, Server, free_port, require_programs
 from benchmarks.serving.wrk import Body, burst
 from vqtok.images import write_image
 from vqtok.wire.npy_format import write_array
@@ -50,12 +49,6 @@ print((time.process_time() - started) / done)
 """
 
 
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; the report as JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -79,7 +72,7 @@ def measure(bundle: Path, rounds: int, seconds: float) -> dict[str, Any]:
     one = Body("/v1/encode", PNG, JSON, write_image(images[0]))
     many = Body("/v1/encode", NPY, NPY, write_array(images), BATCH)
     with ExitStack() as stack:
-        service = stack.enter_context(_service(bundle)).wait_ready()
+        service = stack.enter_context(service_server(bundle)).wait_ready()
         plain = stack.enter_context(plain_server(bundle)).wait_ready()
         pictures = stack.enter_context(_saved(images))
         things: dict[str, Callable[[], float]] = {
@@ -130,7 +123,8 @@ def _at(body: Body, path: str) -> Body:
     return Body(path, body.content_type, body.accept, body.data, body.num_images)
 
 
-def _service(bundle: Path) -> Server:
+def service_server(bundle: Path) -> Server:
+    """vqtok on the server's core."""
     port = free_port()
     command = [sys.executable, "-m", "service", "--bundle", str(bundle), "--device", "cpu"]
     return Server(

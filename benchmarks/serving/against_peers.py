@@ -25,9 +25,15 @@ import numpy as np
 import simplejpeg
 from rich.progress import track
 
-from benchmarks.serving.added_cost import LOAD_CORE, SERVER_CORE, free_port, model_seconds
+from benchmarks.serving.added_cost import LOAD_CORE, SERVER_CORE, model_seconds
 from benchmarks.serving.contenders import CONTENDERS, Contender, Settings, interpreter
-from benchmarks.serving.processes import ROOT, Server, processor_name, require_programs
+from benchmarks.serving.processes import (
+    ROOT,
+    Server,
+    free_port,
+    processor_name,
+    require_programs,
+)
 from benchmarks.serving.wrk import Body, Burst, burst
 from vqtok.bench.connections import Connections, Request
 from vqtok.bench.loops import open_loop

@@ -25,11 +25,10 @@ from benchmarks.serving.added_cost import (
     BATCH,
     LOAD_CORE,
     SERVER_CORE,
-    free_port,
     made_images,
     plain_server,
 )
-from benchmarks.serving.processes import Server, processor_name, require_programs
+from benchmarks.serving.processes import Server, free_port, processor_name, require_programs
 from benchmarks.serving.wrk import Body, burst
 from vqtok.bench.connections import Connections, Request
 from vqtok.bench.loops import Shot, open_loop

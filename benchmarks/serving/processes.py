@@ -3,8 +3,10 @@
 import contextlib
 import os
 import platform
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -64,11 +66,11 @@ class Server:
 
     def pause(self) -> None:
         """Stop everything of it, until `resume`."""
-        os.killpg(self._popen.pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it go on."""
-        os.killpg(self._popen.pid, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
     def processor_seconds(self) -> float:
         """User and system time of all its processes so far."""
@@ -78,14 +80,21 @@ class Server:
         """Bytes of all its processes; what several share counts once (PSS)."""
         return sum(_proportional_bytes(pid) for pid in self._pids())
 
+    def _signal(self, number: signal.Signals, pids: Sequence[int] | None = None) -> None:
+        for pid in self._pids() if pids is None else pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def _pids(self) -> list[int]:
-        """Of the session that it leads, without those that have ended."""
-        found: list[int] = []
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            fields = _stat(path)
-            if fields is not None and int(fields[3]) == self._popen.pid:
-                found.append(int(path.parent.name))
-        return found
+        """Of the session that it leads, and everything below it: some peers start workers in
+        sessions of their own. Without those that have ended.
+        """
+        found = {int(path.parent.name): _stat(path) for path in Path("/proc").glob("[0-9]*/stat")}
+        running = {pid: fields for pid, fields in found.items() if fields is not None}
+        own = {pid for pid, fields in running.items() if int(fields[3]) == self._popen.pid}
+        while more := {p for p, f in running.items() if int(f[1]) in own} - own:
+            own |= more
+        return sorted(own)
 
     def __enter__(self) -> Self:
         return self
@@ -96,16 +105,22 @@ class Server:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        os.killpg(self._popen.pid, signal.SIGTERM)
+        workers = self._pids()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, signal.SIGTERM)
         try:
             self._popen.wait(15)
         except subprocess.TimeoutExpired:
             os.killpg(self._popen.pid, signal.SIGKILL)
             self._popen.wait()
         # Workers may outlive the process that started them.
-        for pid in self._pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL, workers)
+
+
+def free_port() -> int:
+    """A port that is free, and two more after it that some servers take too."""
+    # The system gives callers theirs from 32768 on, and one of those would be in the way.
+    return next(port for port in random.sample(range(20000, 30000), 10000) if _are_free(port))
 
 
 def require_programs(*names: str) -> None:
@@ -120,6 +135,16 @@ def processor_name() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return f"{next(names, platform.machine())}, {os.cpu_count()} cores"
+
+
+def _are_free(first: int) -> bool:
+    with contextlib.ExitStack() as stack:
+        try:
+            for port in range(first, first + 3):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        except OSError:
+            return False
+    return True
 
 
 def _stat(path: Path) -> list[str] | None:

@@ -35,13 +35,15 @@ PARAMETERS: dict[str, Schema] = {
         "detail",
         _choice("margin", "bits"),
         "Adds to JSON how clearly each token won, 0 .. 1, or how many bits each image takes by "
-        "every coder.",
+        "every coder. Under the learned prior it is null, with a reason, where there is none or "
+        "the grid is not the native one.",
     ),
     "coder": _parameter(
         "coder",
         _choice(*CHOICES, default="auto"),
         "How a bitstream is coded; `auto` takes the shortest code of each chunk. All but `packed` "
-        "need the bundle's tables to be read; `position` takes the native grid alone.",
+        "need the bundle's tables to be read; `position` takes the native grid alone. The "
+        "coder `prior` is not sent, as one machine alone could read it.",
     ),
     "counts": _parameter(
         "counts",

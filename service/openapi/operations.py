@@ -154,7 +154,9 @@ PATHS: Schema = {
         "Drawn from the model's prior; one without a learned prior draws from its table of how "
         "often each code stands at each position. With tokens and a mask the rest is painted in. "
         "JSON and npy carry tokens, image types and zip pictures. Sample i depends on the seed, i, "
-        "and what else was asked for, and on nothing beside.",
+        "and what else was asked for, and on nothing beside. A learned prior is called once for "
+        "each pass of each window of each sample, twice with cfg_scale; more calls than "
+        "`max_prior_rows` are 413.",
         parameters=("model", "quality"),
         body={
             "application/json": _json(

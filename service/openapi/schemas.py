@@ -36,7 +36,8 @@ _ITEM: dict[str, Schema] = {
     "bits": NUMBER,
     "drawn_bits": NUMBER,
     "rates": {
-        "description": "Bits of the image by each coder; null, with a reason, where it cannot be.",
+        "description": "Bits of the image by each coder, and under the learned prior; null, with a "
+        "reason, where it cannot be.",
         "type": "object",
         "additionalProperties": record(
             {"bits": NUMBER_OR_NULL, "reason": TEXT}, optional=("reason",)

@@ -9,7 +9,7 @@ from service.params import Query, header_text
 from service.pictures import JSON, NPY
 from service.state import service_of
 from service.stats import statistics
-from vqtok.wire import json_format
+from vqtok.wire.json_writing import dump
 
 router = APIRouter()
 
@@ -31,5 +31,5 @@ async def codebook_stats(request: Request) -> Response:
     model = service.model(query.text("model"))
     counts = query.flag("counts")
     choose(header_text(request, b"accept"), (JSON,), what="the statistics")
-    body = await service.pool.run(lambda: json_format.dump(statistics(model, counts=counts)))
+    body = await service.pool.run(lambda: dump(statistics(model, counts=counts)))
     return Response(body, media_type=JSON)

@@ -1,7 +1,7 @@
 """`POST /v1/encode`: images to tokens."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from service.job import Job
 from service.limits import Size
 from service.negotiation import choose
 from service.params import Query, header_text
+from service.prior_bits import prior_bits
 from service.routes.images import (
     image_options,
     require_item_errors,
@@ -25,12 +26,13 @@ from service.routes.images import (
     take_images,
 )
 from service.state import Service, service_of
-from vqtok.bitstream import AUTO, CHOICES, PACKED, Coding
+from vqtok.bitstream import AUTO, CHOICES, PACKED, PRIOR, Coding
 from vqtok.errors import InvalidParameter, VqtokError
 from vqtok.manifest import Manifest
 from vqtok.tokens import ImageTokens, ItemError, TokenBatch, token_dtype
 from vqtok.wire import WIRE_FORMATS, EncodeOptions, WireFormat, format_size
 from vqtok.wire.format import LAYOUTS, TOKEN_DTYPES
+from vqtok.wire.json_format import JSON
 from vqtok.wire.npy_format import common_size
 
 router = APIRouter()
@@ -75,31 +77,41 @@ async def encode(request: Request) -> Response:
     asked = service.memo.get(model, _texts(request), lambda: _asked(request, service))
     options = asked.options
     job = Job.of(request, model, per_item=options.per_item, strict=asked.strict)
-    plan = await take_images(request, job, options, asked.media_type, ("encode",))
+    kinds = ("encode", "sample") if asked.takes_prior else ("encode",)
+    plan = await take_images(request, job, options, asked.media_type, kinds)
 
-    def serialise(results: Sequence[Encoded | VqtokError]) -> Response:
+    def serialise(
+        results: Sequence[Encoded | VqtokError], bits: Sequence[float | None] | None = None
+    ) -> Response:
         encoded = [each for each in results if isinstance(each, Encoded)]
         model.usage.add([each.row for each in encoded])
         batch = token_batch(model.manifest, options.preprocess, results)
-        response = tokens_response(batch, asked.wire, asked.writing)
+        writing = asked.writing if bits is None else replace(asked.writing, prior_bits=bits)
+        response = tokens_response(batch, asked.wire, writing)
         service.metrics.images.labels("encode").inc(len(encoded))
         return response
 
-    if job.is_light(plan, options):
+    if not asked.takes_prior and job.is_light(plan, options):
         return await job.run_light(plan, options, _encoded, serialise)
     results = await job.encode_chunks(plan, options, _finish)
-    return await serialised(job, lambda: serialise(results))
+    bits = None
+    if asked.takes_prior:
+        bits = await prior_bits(job, [each.tokens for each in results if isinstance(each, Encoded)])
+    return await serialised(job, lambda: serialise(results, bits))
 
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """What the line and the headers of a request ask for."""
+    """What the line and the headers of a request ask for; with `takes_prior` also what the learned
+    prior says of the tokens.
+    """
 
     options: ImageOptions
     writing: EncodeOptions
     wire: WireFormat
     media_type: str
     strict: bool
+    takes_prior: bool
 
 
 def _texts(request: Request) -> tuple[bytes | None, ...]:
@@ -117,7 +129,9 @@ def _asked(request: Request, service: Service) -> _Asked:
     wire = choose_tokens(request)
     require_item_errors(options.per_item, wire.carries_errors)
     strict = query.flag("strict")
-    return _Asked(options, writing, wire, media_type_of(request, BODY_TYPES), strict)
+    takes_prior = writing.rates and wire is JSON and model.coding.prior is not None
+    body_type = media_type_of(request, BODY_TYPES)
+    return _Asked(options, writing, wire, body_type, strict, takes_prior)
 
 
 async def _finish(loaded: Loaded, rows: list[Row]) -> Sequence[Encoded | VqtokError]:
@@ -138,6 +152,11 @@ def encode_options(query: Query, coding: Coding) -> EncodeOptions:
         InvalidParameter: a value that is not offered; a coder whose tables the bundle has not.
     """
     detail = query.optional_choice("detail", DETAILS)
+    if query.text("coder") == PRIOR:
+        raise InvalidParameter(
+            f"coder={PRIOR}: only the runtime and processor that wrote such a stream can read it, "
+            "so no service sends any. Take coder=auto here, or `vqtok compress` in process."
+        )
     coder = query.choice("coder", CHOICES, AUTO)
     if coder not in (AUTO, PACKED, *coding.table_ids):
         raise InvalidParameter(f"coder={coder}: {coding.obstacle(coder, (0, 0))}. Take another.")

@@ -8,7 +8,8 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from service.arriving import ArrivingImages
-from service.body import BodyReader, joined, read_body
+from service.arriving_files import ArrivingFiles
+from service.body import BodyReader, joined
 from service.call import call_of
 from service.intake import (
     JSON,
@@ -20,13 +21,11 @@ from service.intake import (
     Sent,
     load_if_small,
     parse_images,
-    plan_array,
-    plan_images,
-    planned_array,
 )
 from service.job import Job
 from service.limits import Size
 from service.params import Query
+from service.planning import plan_array, plan_images, planned_array
 from service.settings import Settings
 from vqtok.errors import NotAcceptable
 from vqtok.images import PREPROCESS, ImageLimits
@@ -38,9 +37,11 @@ ResultT = TypeVar("ResultT")
 ON_ERROR = ("fail", "item")
 LIGHT_BYTES = 64 * 1024
 STREAMED_BYTES = 1024 * 1024
-"""Images of a larger array go into the model while the rest is still arriving..."""
+"""Images of a larger array or form go into the model while the rest of it still arrives..."""
 GROUP_PIXELS = 65_536
-"""...so many pixels at a time, or what runs together if that is more."""
+"""...so many pixels of an array at a time, or what runs together if that is more..."""
+STEP_BYTES = 256 * 1024
+"""...and of a form what so many bytes bring."""
 
 
 def image_limits(settings: Settings) -> ImageLimits:
@@ -74,7 +75,7 @@ async def take_images(
     request: Request, job: Job, options: ImageOptions, media_type: str, kinds: tuple[str, ...]
 ) -> Plan:
     """Read a body of one of `BODY_TYPES`, look at the images' headers, and pass gate two for the
-    work `kinds`.
+    work `kinds`. Of a large array or multipart body only the beginning is read here.
 
     Raises:
         VqtokError: whatever is wrong with the body or its images; TooLarge or Overloaded.
@@ -83,7 +84,14 @@ async def take_images(
     if media_type == NPY:
         return await _take_array(request, job, options, kinds)
     content_type = call_of(request).header(b"content-type") or ""
-    body = await read_body(request)
+    reader = BodyReader(request)
+    pieces = await reader.some(STREAMED_BYTES)
+    if media_type == MULTIPART and not reader.is_complete:
+        files = ArrivingFiles.of(reader, content_type, options, job)
+        return await _take_files(files, await files.look(pieces), job, kinds)
+    while not reader.is_complete:
+        pieces.append(await reader.piece())
+    body = await joined(request, pieces)
     is_light = media_type not in (MULTIPART, JSON) and len(body) <= LIGHT_BYTES
     return await _planned(
         partial(parse_images, media_type, content_type, body), job, options, kinds, is_light
@@ -102,7 +110,7 @@ async def _take_array(
         header = npy_header(b"".join(pieces))
     if header is not None:
         shape, num_images = planned_array(header, options)
-        job.reserve_images([(shape, num_images)], *kinds)
+        job.require(job.seconds_of([(shape, num_images)], *kinds))
         if header.file_bytes > STREAMED_BYTES:
             most = max(job.work.rows_per_entry("encode", shape), GROUP_PIXELS // math.prod(shape))
             images = ArrivingImages(reader, header, b"".join(pieces), most)
@@ -119,6 +127,50 @@ async def _arriving_chunks(images: ArrivingImages, shape: Size) -> AsyncGenerato
         start += len(group)
 
 
+async def _take_files(
+    files: ArrivingFiles, chunks: list[Chunk], job: Job, kinds: tuple[str, ...]
+) -> Plan:
+    """Pass gate two as soon as there are some files, by what they say of the whole. If that does
+    not fit, all of the body has to say whether it does.
+    """
+    reader = files.reader
+    while not (chunks or reader.is_complete):
+        chunks = await files.next(STEP_BYTES)
+    if not reader.is_complete:
+        expected = _seconds(chunks, job, kinds) * job.announced_bytes / files.num_bytes
+        if job.expect(expected):
+            arriving = _arriving_files(files, chunks, job, kinds, expected)
+            return Plan(files.parts.num_begun, [], files.planner.errors, arriving=arriving)
+    while not reader.is_complete:
+        chunks += await files.next(STEP_BYTES)
+    job.require(_seconds(chunks, job, kinds))
+    return Plan(files.parts.num_begun, chunks, files.planner.errors)
+
+
+async def _arriving_files(
+    files: ArrivingFiles, chunks: list[Chunk], job: Job, kinds: tuple[str, ...], reserved: float
+) -> AsyncGenerator[Chunk]:
+    """Chunks of files as they arrive, beginning with `chunks`. Once all are known, what they take
+    is reserved in place of what was expected, and earlier if they take more.
+    """
+    seconds = _seconds(chunks, job, kinds)
+    while True:
+        for chunk in chunks:
+            with files.reader.pause():
+                yield chunk
+        if files.reader.is_complete:
+            return
+        chunks = await files.next(STEP_BYTES)
+        seconds += _seconds(chunks, job, kinds)
+        if files.reader.is_complete or seconds > reserved:
+            job.require(seconds)
+            reserved = seconds
+
+
+def _seconds(chunks: Sequence[Chunk], job: Job, kinds: tuple[str, ...]) -> float:
+    return job.seconds_of(((each.shape, len(each.indices)) for each in chunks), *kinds)
+
+
 async def _planned(
     parse: Callable[[int], Sequence[Sent]],
     job: Job,
@@ -132,7 +184,7 @@ async def _planned(
 
     def plan() -> Plan:
         found = plan_images(parse(options.max_items), options, job.work)
-        job.reserve_images(((c.shape, len(c.indices)) for c in found.chunks), *kinds)
+        job.require(_seconds(found.chunks, job, kinds))
         return found
 
     def plan_and_load() -> Plan:

@@ -14,6 +14,7 @@ from service.settings import Settings
 from service.state import service_of
 from vqtok.wire import json_format
 from vqtok.wire.json_reading import MAX_VALUES
+from vqtok.wire.json_writing import dump
 
 router = APIRouter()
 
@@ -25,6 +26,7 @@ LIMITS = (
     "request_timeout",
     "body_timeout",
     "max_items",
+    "max_prior_rows",
     "max_pixels",
     "max_request_pixels",
     "max_decoded_pixels",
@@ -46,7 +48,7 @@ async def models(request: Request) -> Response:
     """Every model that is served, in short."""
     Query(request, ())
     document = {"models": [_short(service_of(request).model())]}
-    return Response(json_format.dump(document), media_type=json_format.MEDIA_TYPE)
+    return Response(dump(document), media_type=json_format.MEDIA_TYPE)
 
 
 @router.get("/v1/models/{name}")
@@ -64,7 +66,7 @@ async def model(request: Request, name: str) -> Response:
         "limits": _limits(service.settings),
         "manifest": found.manifest.to_dict(),
     }
-    return Response(json_format.dump(document), media_type=json_format.MEDIA_TYPE)
+    return Response(dump(document), media_type=json_format.MEDIA_TYPE)
 
 
 def _short(model: Model) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from service.call import call_of
 from service.decoding import decode_items
 from service.drawing import draw
 from service.job import Job
-from service.limits import check_count, check_pixels, check_total
+from service.limits import check_count, check_pixels, check_rows, check_total
 from service.model import Model
 from service.negotiation import choose
 from service.params import Query, header_text
@@ -21,7 +21,7 @@ from service.routes.images import image_limits, serialised
 from service.state import service_of
 from service.tokens_in import picture_size
 from vqtok.errors import NotAcceptable
-from vqtok.priors import Drawn, Wish, checked_grid, most_rows
+from vqtok.priors import Drawn, TablePrior, Wish, checked_grid, most_rows
 from vqtok.priors.document import KEYS, wish_of
 from vqtok.tokens import ImageTokens, TokenBatch, token_dtype
 from vqtok.wire import format_size, json_format, npy_format
@@ -105,7 +105,11 @@ def _reserve(job: Job, wish: Wish, decodes: bool) -> None:
     check_pixels((height, width), limits)
     check_total(wish.n * height * width, limits)
     pixels = wish.n * job.work.pixels("decode", grid) if decodes else 0
-    job.reserve(sample=most_rows(prior, wish), decode=pixels)
+    rows = most_rows(prior, wish)
+    # A table draws all of its windows at once: what is limited is the planning of single passes.
+    if not isinstance(prior, TablePrior):
+        check_rows(rows, job.service.settings.max_prior_rows)
+    job.reserve(sample=rows, decode=pixels)
 
 
 def _batch(model: Model, drawn: Drawn) -> TokenBatch:

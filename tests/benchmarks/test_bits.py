@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.bits import LOSSY, SHEET, _compressed, _nearest, _sheets, measure
+from benchmarks.bits import LOSSY, SHEET, _coder, _compressed, _nearest, _sheets, measure
 from benchmarks.bits_page import main as write_page
 from benchmarks.bits_page import markdown, verdict
 from tests.service.process import ROOT
@@ -29,13 +29,29 @@ def report(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> dict[str
 
 def test_every_figure_is_there_and_plausible(report: dict[str, Any]) -> None:
     assert report["coders"]["packed"]["code_length"] == 64 * 5
-    for each in report["coders"].values():
+    reason = "the bundle holds no learned prior"
+    assert report["coders"]["prior"] == {"bits": None, "reason": reason}
+    for each in (each for each in report["coders"].values() if each["bits"] is not None):
         assert each["code_length"] <= each["bits"] <= each["code_length"] * 1.01 + 8 * 12
         assert each["encoded_tokens_per_second"] > 0 < each["decoded_tokens_per_second"]
     assert report["packers"]["uint16"]["bits"] == 64 * 16
     files = report["files"]
     assert files["PNG"]["bits"] < 8 * 3 * 1024 * 1.1
     assert files["WebP lossless"]["sheet_bits"] < files["PNG"]["bits"]
+
+
+def test_a_learned_prior_is_measured_and_not_compared_with_files_that_travel(
+    tmp_path: Path, report: dict[str, Any]
+) -> None:
+    with Tokenizer.open(write_tiny_bundle(tmp_path, prior=True), "cpu") as tokenizer:
+        drawn = tokenizer.sample(20)
+        found = _coder("prior", drawn.tokens.images, tokenizer)
+    assert found["code_length"] == pytest.approx(drawn.bits.mean())
+    assert found["bits"] > found["code_length"]
+    assert found["encoded_tokens_per_second"] > 0 < found["decoded_tokens_per_second"]
+    short = {**report, "coders": {**report["coders"], "prior": {**found, "bits": 1.0}}}
+    assert verdict(short) == verdict(report)
+    assert "| `prior` | 1.0 |" in markdown(short)
 
 
 def test_sheets_hold_the_images_in_rows() -> None:

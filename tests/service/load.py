@@ -9,8 +9,11 @@ import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import httpx
 import numpy as np
 from PIL import Image
 
@@ -94,3 +97,30 @@ def post(connection: socket.socket, image: bytes) -> str:
     except (http.client.HTTPException, OSError):
         return "lost"
     return str(response.status)
+
+
+@contextlib.contextmanager
+def probed(
+    url: str, ask: Callable[[httpx.Client], httpx.Response], pause: float
+) -> Generator[list[float]]:
+    """Asks the service at `url` something again and again, beside whatever else is done to it, and
+    sees that each answer is 200; how many seconds each took.
+    """
+    seconds: list[float] = []
+    is_over = threading.Event()
+
+    def run() -> None:
+        with httpx.Client(base_url=url, timeout=60) as client:
+            while not is_over.wait(pause):
+                started = time.monotonic()
+                answer = ask(client)
+                assert answer.status_code == 200, answer.text
+                seconds.append(time.monotonic() - started)
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run)
+        try:
+            yield seconds
+        finally:
+            is_over.set()
+        running.result()

@@ -56,18 +56,18 @@ def test_a_body_above_the_limit_is_never_let_in() -> None:
 
 def test_work_is_counted_per_runner() -> None:
     admission = _admission(runners=2)
-    admission.enter(1).add_work(15.0)
+    admission.enter(1).require_work(15.0)
     with pytest.raises(Overloaded) as caught:
-        admission.enter(1).add_work(7.0)
+        admission.enter(1).require_work(7.0)
     assert caught.value.retry_after_seconds == pytest.approx(1.0)
 
 
 def test_work_that_would_never_fit_is_told_so() -> None:
     admission = _admission()
     reservation = admission.enter(1)
-    reservation.add_work(4.0)
+    reservation.require_work(4.0)
     with pytest.raises(TooLarge) as caught:
-        reservation.add_work(7.0)
+        reservation.require_work(11.0)
     assert caught.value.setting == "max_queue_seconds"
     reservation.release(0.1)
     assert admission.reserved == NOTHING
@@ -91,7 +91,7 @@ def test_nothing_stays_reserved_whatever_happened(requests: list[tuple[int | Non
     for num_bytes, seconds in requests:
         try:
             inside.append(admission.enter(num_bytes))
-            inside[-1].add_work(seconds)
+            inside[-1].require_work(seconds)
             inside[-1].shrink(3)
         except (Overloaded, TooLarge):
             pass
@@ -111,7 +111,7 @@ def test_threads_that_reserve_work_at_once_never_exceed_the_limit() -> None:
 
     def reserve(index: int) -> None:
         try:
-            reservations[index].add_work(1.0)
+            reservations[index].require_work(1.0)
             admitted.append(index)
         except Overloaded:
             pass
@@ -127,7 +127,24 @@ def test_threads_that_reserve_work_at_once_never_exceed_the_limit() -> None:
 def test_a_limit_below_a_second_is_told_as_it_is() -> None:
     limits = AdmissionLimits(requests=1, body_bytes=100, total_bytes=100, seconds=0.01)
     with pytest.raises(TooLarge) as caught:
-        Admission(limits, lambda reason: None).enter(1).add_work(0.0234)
+        Admission(limits, lambda reason: None).enter(1).require_work(0.0234)
     assert caught.value.limit == 0.01
     assert "about 0.0234 s" in caught.value.detail
     assert "0.01 s may be queued" in caught.value.detail
+
+
+def test_what_is_expected_is_reserved_only_if_it_fits_and_the_truth_takes_its_place() -> None:
+    refusals: list[Refusal] = []
+    admission = _admission(refusals)
+    admission.enter(1).require_work(4.0)
+    arriving = admission.enter(1)
+    assert not arriving.expect_work(6.5)
+    assert arriving.expect_work(6.0)
+    assert admission.reserved.seconds == 10.0
+    with pytest.raises(Overloaded) as caught:
+        arriving.require_work(7.0)
+    assert caught.value.retry_after_seconds == pytest.approx(1.0)
+    assert "About 4 s of work" in caught.value.detail
+    arriving.require_work(2.5)
+    assert admission.reserved.seconds == 6.5
+    assert refusals == ["work"]

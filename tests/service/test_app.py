@@ -26,7 +26,7 @@ NPY = {"Content-Type": "application/x-npy"}
 
 
 @asynccontextmanager
-async def _running(app: App) -> AsyncGenerator[httpx.AsyncClient]:
+async def running_app(app: App) -> AsyncGenerator[httpx.AsyncClient]:
     async with (
         app.lifespan(),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client,
@@ -38,7 +38,7 @@ async def _running(app: App) -> AsyncGenerator[httpx.AsyncClient]:
 
 def _run(app: App, test: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> None:
     async def run() -> None:
-        async with _running(app) as client:
+        async with running_app(app) as client:
             await test(client)
 
     asyncio.run(run())
@@ -192,7 +192,7 @@ def test_metrics_can_be_switched_off() -> None:
 def test_two_apps_share_nothing() -> None:
     async def run() -> None:
         apps = [create_app(Settings(), open_fake(name=name)) for name in ("one", "two")]
-        async with _running(apps[0]) as first, _running(apps[1]) as second:
+        async with running_app(apps[0]) as first, running_app(apps[1]) as second:
             answer = await first.post("/v1/sample")
             assert answer.headers["vqtok-model"] == "one@1"
             assert (await second.get("/health/live")).headers["vqtok-model"] == "two@1"

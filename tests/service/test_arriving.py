@@ -1,7 +1,5 @@
 """Large arrays go into the model while they still arrive, and nothing of a broken one stays."""
 
-import http.client
-import time
 from collections.abc import Generator, Iterator
 
 import httpx
@@ -10,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from service.routes.images import STREAMED_BYTES
-from tests.service.process import ServiceProcess, counter
+from tests.service.process import ServiceProcess
+from tests.service.sending import begin, in_the_model, wait_for_images, wait_for_nothing_held
 from vqtok.wire.npy_format import read_array, write_array
 
 FAKE = "tests.service.fake_model"
@@ -43,34 +42,13 @@ def expected(service: ServiceProcess, images: NDArray[np.uint8]) -> NDArray[np.u
     return np.concatenate(alone)
 
 
-def _in_the_model(service: ServiceProcess) -> float:
-    return counter(httpx.get(f"{service.url}/metrics").text, "vqtok_batch_size_sum")
-
-
-def _wait_until(condition: float, service: ServiceProcess) -> None:
-    ends_at = time.monotonic() + 10
-    while _in_the_model(service) < condition:
-        assert time.monotonic() < ends_at, "no image has gone into the model"
-        time.sleep(0.01)
-
-
-def _begin(service: ServiceProcess, body: bytes, sent: int) -> http.client.HTTPConnection:
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
-    connection.putrequest("POST", "/v1/encode")
-    for name, value in {**NPY, "Content-Length": str(len(body))}.items():
-        connection.putheader(name, value)
-    connection.endheaders()
-    connection.send(body[:sent])
-    return connection
-
-
 def test_the_first_images_are_in_the_model_before_the_last_have_arrived(
     service: ServiceProcess, images: NDArray[np.uint8], expected: NDArray[np.uint16]
 ) -> None:
     body = write_array(images)
-    before = _in_the_model(service)
-    connection = _begin(service, body, len(body) // 2)
-    _wait_until(before + COUNT // 2 - 16, service)
+    before = in_the_model(service)
+    connection = begin(service, body, len(body) // 2, NPY)
+    wait_for_images(service, before + COUNT // 2 - 16)
     connection.send(body[len(body) // 2 :])
     answer = connection.getresponse()
     assert answer.status == 200
@@ -107,19 +85,11 @@ def test_what_a_caller_who_leaves_has_sent_is_dropped(
 ) -> None:
     body = write_array(images)
     before = httpx.get(f"{service.url}/v1/codebook/stats").json()["native"]
-    started = _in_the_model(service)
-    connection = _begin(service, body, len(body) // 2)
-    _wait_until(started + 16, service)
+    started = in_the_model(service)
+    connection = begin(service, body, len(body) // 2, NPY)
+    wait_for_images(service, started + 16)
     connection.close()
-    ends_at = time.monotonic() + 10
-    while True:
-        metrics = httpx.get(f"{service.url}/metrics").text
-        if not counter(metrics, "vqtok_requests_in_work"):
-            break
-        assert time.monotonic() < ends_at
-        time.sleep(0.01)
-    for name in ("vqtok_work_seconds", "vqtok_body_bytes_held"):
-        assert counter(metrics, name) == 0
+    wait_for_nothing_held(service)
     assert httpx.get(f"{service.url}/v1/codebook/stats").json()["native"] == before
 
 
@@ -143,7 +113,7 @@ def test_a_body_that_stops_is_408_and_one_that_is_too_large_is_413(
     service: ServiceProcess, images: NDArray[np.uint8]
 ) -> None:
     body = write_array(images)
-    connection = _begin(service, body, len(body) - 10)
+    connection = begin(service, body, len(body) - 10, NPY)
     assert connection.getresponse().status == 408
     connection.close()
     large = write_array(np.concatenate([images] * 3))

@@ -1,13 +1,10 @@
 """No input gives a 500: bodies that begin right and go wrong, sent to every working route."""
 
 import random
-import threading
-import time
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -15,12 +12,12 @@ import numpy as np
 import pytest
 
 from service.openapi import examples
-from tests.service.load import png
+from tests.service.load import png, probed
 from tests.service.process import ServiceProcess
 from tests.service.streams import example_stream
 from vqtok.images import write_image
 from vqtok.wire.bitstream_format import MEDIA_TYPE as BITSTREAM
-from vqtok.wire.json_format import dump
+from vqtok.wire.json_writing import dump
 from vqtok.wire.npy_format import write_array
 
 MANY_CALLS = 100_000
@@ -125,28 +122,6 @@ def test_no_mutated_body_gives_a_500(
     _check(Counter(_call(client, rng, routes) for _ in range(600)), service, capsys)
 
 
-@contextmanager
-def _probed(service: ServiceProcess) -> Generator[list[float]]:
-    """Asks whether the process is live, again and again; how long each answer took."""
-    seconds: list[float] = []
-    is_over = threading.Event()
-
-    def run() -> None:
-        with httpx.Client(base_url=service.url, timeout=10) as client:
-            while not is_over.wait(0.05):
-                started = time.monotonic()
-                assert client.get("/health/live").status_code == 200
-                seconds.append(time.monotonic() - started)
-
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(run)
-        try:
-            yield seconds
-        finally:
-            is_over.set()
-        running.result()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_a_hundred_thousand_hostile_calls_do_no_harm(
@@ -160,7 +135,8 @@ def test_a_hundred_thousand_hostile_calls_do_no_harm(
         with httpx.Client(base_url=service.url, timeout=60) as client:
             return Counter(_call(client, rng, routes) for _ in range(MANY_CALLS // threads))
 
-    with _probed(service) as probes, ThreadPoolExecutor(threads) as pool:
+    live = probed(service.url, lambda client: client.get("/health/live"), 0.05)
+    with live as probes, ThreadPoolExecutor(threads) as pool:
         seen = sum(pool.map(run, range(threads)), Counter[int]())
     with capsys.disabled():
         print(f"\n{len(probes)} probes, the slowest took {max(probes):.3f} s")  # noqa: T201

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.multipart import parse_multipart
+from service.multipart import PartsReader, parse_multipart
 from vqtok.errors import MalformedBody
 
 TYPE = "multipart/form-data; boundary=x0x"
@@ -44,3 +44,19 @@ def test_a_broken_body_is_refused(content_type: str, body: bytes, words: str) ->
 def test_no_bytes_break_the_reader(body: bytes) -> None:
     with pytest.raises(MalformedBody):
         parse_multipart(TYPE, b"--x0x\r\n" + body, "images")
+
+
+@given(st.lists(st.binary(max_size=200), min_size=1, max_size=5), st.integers(1, 70))
+def test_pieces_of_any_size_give_each_part_when_it_is_complete(
+    parts: list[bytes], size: int
+) -> None:
+    if any(b"\r\n--x0x" in b"\r\n" + part + b"\r\n" for part in parts):
+        return
+    body = _body(*parts)
+    reader = PartsReader(TYPE, "images")
+    found: list[bytes] = []
+    for start in range(0, len(body), size):
+        found += reader.feed(body[start : start + size])
+        assert len(found) <= reader.num_begun <= len(found) + 1
+    reader.end()
+    assert found == parts

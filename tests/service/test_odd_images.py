@@ -1,13 +1,10 @@
 """Real files, valid and hostile, four at a time, while a second client goes on being served."""
 
 import io
-import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from csv import DictReader
 from pathlib import Path
 
@@ -15,7 +12,7 @@ import httpx
 import pytest
 from PIL import Image, ImageOps
 
-from tests.service.load import png
+from tests.service.load import png, probed
 from tests.service.process import ServiceProcess
 
 TAKEN = {"JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"}
@@ -36,30 +33,6 @@ def _upright_size(path: Path) -> tuple[int, int]:
         picture.load()
         upright = ImageOps.exif_transpose(picture)
     return upright.height, upright.width
-
-
-@contextmanager
-def _second_client(service: ServiceProcess) -> Generator[list[float]]:
-    """Posts a small image again and again; the list holds how long each answer took."""
-    seconds: list[float] = []
-    is_over = threading.Event()
-
-    def run() -> None:
-        with httpx.Client(base_url=service.url, timeout=60) as client:
-            while not is_over.is_set():
-                started = time.monotonic()
-                answer = client.post("/v1/encode", content=png(1), headers=RAW)
-                assert answer.status_code == 200, answer.text
-                seconds.append(time.monotonic() - started)
-                time.sleep(0.02)
-
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(run)
-        try:
-            yield seconds
-        finally:
-            is_over.set()
-        running.result()
 
 
 def _valid(client: httpx.Client, data_dir: Path, row: dict[str, str]) -> str:
@@ -96,10 +69,12 @@ def test_every_valid_file_comes_back_and_no_hostile_one_does_harm(
     valid, hostile = _rows(data_dir, "valid"), _rows(data_dir, "hostile")
     num_taken = sum(row["format"] in TAKEN for row in valid)
     assert num_taken == 271
-    before = service.peak_memory()
+    before, small = service.peak_memory(), png(1)
     with (
         httpx.Client(base_url=service.url, timeout=60) as client,
-        _second_client(service) as seconds,
+        probed(
+            service.url, lambda other: other.post("/v1/encode", content=small, headers=RAW), 0.02
+        ) as seconds,
         ThreadPoolExecutor(AT_A_TIME) as pool,
     ):
         first = Counter(pool.map(lambda row: _valid(client, data_dir, row), valid[::step]))

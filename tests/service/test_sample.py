@@ -148,6 +148,7 @@ SQUARE = [[0] * 8] * 8
         ({"grid": [8]}, 422, "positive numbers"),
         ({"grid": "8x8"}, 422, "grid"),
         ({"grid": [100000, 100000]}, 413, "pixels"),
+        ({"grid": [1000, 1000]}, 413, "124002 calls of the prior"),
         ({"tokens": SQUARE}, 422, "mask"),
         ({"tokens": SQUARE, "mask": SQUARE}, 422, "true and false"),
         ({"tokens": [[0]], "mask": [[True]]}, 422, "shape"),
@@ -164,3 +165,35 @@ def test_a_wish_that_cannot_be_is_refused(
     answer = client.post("/v1/sample", json=body)
     assert answer.status_code == status, answer.text
     assert words in answer.json()["detail"]
+
+
+def test_more_calls_of_a_learned_prior_than_are_taken_are_refused_before_they_are_planned(
+    bundle: Bundle,
+) -> None:
+    """The prior of the bundle takes two passes."""
+    flags = ["--bundle", str(bundle.folder), "--device", "cpu", "--max-prior-rows", "18"]
+    guided = {"label": 0, "cfg_scale": 1}
+    with ServiceProcess(flags) as running, httpx.Client(base_url=running.url) as own:
+        running.wait_ready()
+        for taken in ({"n": 9}, {"n": 4, **guided}, {"n": 18, "passes": 1}, {"grid": [12, 16]}):
+            assert own.post("/v1/sample", json=taken, headers=JSON).status_code == 200
+        for rows, wish in (
+            (20, {"n": 10}),
+            (20, {"n": 5, **guided}),
+            (21, {"n": 3, "passes": 7}),
+            (30, {"grid": [16, 24]}),
+        ):
+            answer = own.post("/v1/sample", json=wish, headers=JSON)
+            problem = answer.json()
+            assert (answer.status_code, problem["code"]) == (413, "too_large")
+            assert (problem["limit"], problem["setting"]) == (18, "max_prior_rows")
+            assert f"need {rows} calls" in problem["detail"]
+            assert "decode" not in answer.headers["server-timing"]
+
+
+def test_a_table_is_not_held_to_the_calls_of_a_learned_prior() -> None:
+    flags = ["--max-prior-rows", "1"]
+    with ServiceProcess(flags, "tests.service.fake_model") as running:
+        running.wait_ready()
+        answer = httpx.post(f"{running.url}/v1/sample", json={"n": 5}, headers=JSON)
+    assert answer.status_code == 200

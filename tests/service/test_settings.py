@@ -1,11 +1,13 @@
 """Settings: one table gives flags, environment and help; a wrong value is one clear sentence."""
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
+from service.routes.models import LIMITS
 from service.settings import (
     InvalidSettings,
     Settings,
@@ -105,3 +107,10 @@ def test_an_address_that_is_taken_ends_the_process_with_status_1() -> None:
     assert ended.returncode == 1
     assert "cannot listen on 203.0.113.1 port 1" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_the_table_of_limits_has_each_of_them_with_its_default() -> None:
+    table = (ROOT / "docs/operating.md").read_text()
+    rows = re.findall(r"(?m)^\| `(\w+)` \| ([0-9,]+) \|", table)
+    documented = {name: float(value.replace(",", "")) for name, value in rows}
+    assert documented == {name: Settings.model_fields[name].default for name in LIMITS}

@@ -5,9 +5,10 @@ import dataclasses
 
 import pytest
 
-from training.card import card, verdict
+from training.card import card, verdict, with_prior
 from training.tables import Row, results_table
 from vqtok.bundle import Bundle
+from vqtok.priors.spec import PriorSpec
 
 
 def test_a_rival_without_figures_stands_last_and_settles_nothing(
@@ -125,3 +126,38 @@ def test_a_run_that_went_on_from_another_says_from_what_and_what_it_kept() -> No
     cells = Row.of_result(result, "validation").cells()
     assert cells[0] == "VQ-VAE, then with frozen encoder and quantizer"
     assert cells[3] == "20 + 4"
+
+
+def test_the_section_on_the_prior_is_there_once(
+    bundle: Bundle, rivals: tuple[Row, Row, Row]
+) -> None:
+    plain = card(bundle.manifest, rivals[0], [], [], "python -m training train")
+    assert with_prior(plain, bundle.manifest) == plain
+    text = plain
+    for bits in (600.0, 590.0):
+        text = with_prior(text, dataclasses.replace(bundle.manifest, prior=_prior(bits)))
+    assert text.count("## Prior") == 1
+    assert "590.0 bits an image" in text
+    assert "600.0" not in text
+    assert text.index("## Prior") < text.index("## Training")
+    assert with_prior(text, bundle.manifest) == plain
+
+
+def _prior(bits: float) -> PriorSpec:
+    return PriorSpec(
+        kind="masked",
+        schedule="halton-2",
+        groups=(0,) * 32 + (1,) * 32,
+        order=tuple(range(64)),
+        any_order=True,
+        parameters=1234,
+        provenance={
+            "images": 900,
+            "steps": 30,
+            "seconds": 60.0,
+            "hardware": "a machine",
+            "commit": "abc",
+            "validation": {"bits_per_image": 1.0},
+            "test": {"bits_per_image": bits},
+        },
+    )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.priors import TABLES, Prior
+from training.card import CARD_FILE, with_prior
 from training.graphs import export_prior
 from training.parity import ExportRefused
 from training.priors.measure import bits_of_images, standard_error
@@ -19,7 +20,7 @@ from training.results import read_result
 from vqtok.bundle import Bundle, write_bundle
 from vqtok.manifest import Manifest
 from vqtok.priors import Prior as RunningPrior
-from vqtok.priors.choice import log_softmax
+from vqtok.priors.likelihood import bits_of
 from vqtok.priors.spec import PRIOR_FILE, PriorSpec
 from vqtok.runtime.onnx import prior_of
 
@@ -58,6 +59,8 @@ def add_prior(run: Path, options: AttachOptions) -> Manifest:
     files = {name: bundle.read(name) for name in bundle.manifest.digests}
     files[PRIOR_FILE] = export_prior(prior)
     manifest = dataclasses.replace(bundle.manifest, prior=spec, digests={})
+    if CARD_FILE in files:
+        files[CARD_FILE] = with_prior(files[CARD_FILE].decode(), manifest).encode()
     write_bundle(options.output, manifest, files, replace=options.replace)
     written = Bundle.open(options.output)
     held = tokens.test if len(tokens.test) else tokens.train
@@ -101,7 +104,7 @@ def _hold(prior: Prior, running: RunningPrior, held: TokenPart) -> None:
     """Compare the bits of some images in PyTorch and as they will be served."""
     part = TokenPart(held.tokens[:PARITY_IMAGES], held.labels[:PARITY_IMAGES])
     expected = bits_of_images(prior, part, labelled=True, description="PyTorch")
-    found = _bits_served(running, part)
+    found = bits_of(running, part.tokens, part.labels)
     worst = float(np.abs(found - expected).max())
     # Not "worst > MOST_DIFFERENCE", which a NaN passes unseen.
     if not worst <= MOST_DIFFERENCE:
@@ -109,16 +112,3 @@ def _hold(prior: Prior, running: RunningPrior, held: TokenPart) -> None:
             f"an image takes {worst:.2g} bits more or less in ONNX than in PyTorch, more than "
             f"{MOST_DIFFERENCE:g}"
         )
-
-
-def _bits_served(prior: RunningPrior, part: TokenPart) -> NDArray[np.float64]:
-    nats = np.zeros(len(part))
-    tokens, labels = part.tokens.astype(np.int32), part.labels.astype(np.int32)
-    for group in range(int(prior.groups.max()) + 1):
-        known = np.where(prior.groups < group, tokens, prior.codebook_size).astype(np.int32)
-        places = np.flatnonzero(prior.groups == group).astype(np.int32)
-        asked = np.tile(places, (len(part), 1))
-        log_p = log_softmax(prior.logits(known, labels, asked))
-        chosen = np.take_along_axis(log_p, tokens[:, places, None].astype(np.int64), axis=-1)
-        nats -= chosen[..., 0].sum(axis=1)
-    return nats / np.log(2.0)

@@ -6,9 +6,20 @@ The format is described byte by byte in docs/bitstream.md. A coder is one file h
 
 from vqtok.bitstream.chunk import Chunk
 from vqtok.bitstream.chunk_header import ChunkHeader
-from vqtok.bitstream.coders import AUTO, CHOICES, CODERS, NUMBERS, PACKED, Coder, Coding
+from vqtok.bitstream.coders import (
+    AUTO,
+    CHOICES,
+    CODERS,
+    NUMBERS,
+    PACKED,
+    PORTABLE,
+    PRIOR,
+    Coder,
+    Coding,
+)
 from vqtok.bitstream.end_record import ChunkPlace
 from vqtok.bitstream.header import StreamHeader
+from vqtok.bitstream.learned import CodingPrior
 from vqtok.bitstream.rates import RATES, Rate, bits_per_image
 from vqtok.bitstream.reader import BitstreamReader, ScannedChunk
 from vqtok.bitstream.tables import CoderTables
@@ -21,6 +32,8 @@ __all__ = [
     "CODERS",
     "NUMBERS",
     "PACKED",
+    "PORTABLE",
+    "PRIOR",
     "RATES",
     "BitstreamReader",
     "BitstreamWriter",
@@ -30,6 +43,7 @@ __all__ = [
     "Coder",
     "CoderTables",
     "Coding",
+    "CodingPrior",
     "Rate",
     "ScannedChunk",
     "StreamEncoder",

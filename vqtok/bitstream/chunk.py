@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqtok.bitstream.chunk_header import ChunkHeader, Size
-from vqtok.bitstream.coders import AUTO, CODERS, NUMBERS, Coding
+from vqtok.bitstream.coders import AUTO, CODERS, NUMBERS, PACKED, PRIOR, Coding
 from vqtok.bitstream.header import StreamHeader
 from vqtok.errors import (
     BitstreamDamaged,
     BitstreamUnsupported,
     InvalidParameter,
     InvalidTokens,
+    RuntimeMismatch,
     TableMismatch,
 )
 from vqtok.tokens import ImageTokens, token_dtype
@@ -98,8 +99,9 @@ def read_payload(
     Raises:
         BitstreamDamaged: the payload has changed, or comes out as other tokens than went in.
         BitstreamUnsupported: a coder that is not known.
-        InvalidParameter: the tables that it needs are not at hand.
-        TableMismatch: they are others than it was written with.
+        InvalidParameter: the tables, or the prior, that it needs are not at hand.
+        TableMismatch: they are others than it was written with. RuntimeMismatch: another runtime
+        than that which the prior ran on. ModelFailure: the prior failed.
         InvalidTokens: a token outside the codebook.
     """
     coder = _known_coder(coding, stream, header, index)
@@ -144,23 +146,42 @@ def _known_coder(coding: Coding, stream: StreamHeader, header: ChunkHeader, inde
             f"Chunk {index} is written by coder {header.coder}, which this vqtok does not have; "
             f"it has {', '.join(CODERS)}."
         )
-    if CODERS[coder].groups is None:
+    if coder == PACKED:
         return coder
-    stated = stream.table_ids.get(header.coder)
-    if coding.tables is None:
-        raise InvalidParameter(
-            f"Chunk {index} is coded by the {coder} tables {stated}, and there are no tables here. "
-            "Open it with the bundle that it was made with."
-        )
-    own = coding.table_ids.get(coder)
-    if own != stated:
-        raise TableMismatch(
-            f"Chunk {index} is coded by the {coder} tables {stated}, and those here are {own}. "
-            "Read it with the bundle that it was made with."
-        )
+    _check_tables(coding, coder, stream.table_ids.get(header.coder), index)
+    if coder == PRIOR:
+        _check_runtime(coding, stream, index)
     reason = coding.obstacle(coder, header.grid)
     if reason is not None:
         raise BitstreamDamaged(
             f"Chunk {index} is coded by {coder}, which cannot be: {reason}.", part="chunk header"
         )
     return coder
+
+
+def _check_tables(coding: Coding, coder: str, stated: str | None, index: int) -> None:
+    """Hold the tables, or the prior, that a chunk was coded by against those that are here."""
+    what, has = f"the {coder} tables", coding.tables is not None
+    if coder == PRIOR:
+        what, has = "the learned prior", coding.prior is not None
+    coded = f"Chunk {index} is coded by {what} {stated}"
+    if not has:
+        none = "it is not here" if coder == PRIOR else "there are no tables here"
+        raise InvalidParameter(
+            f"{coded}, and {none}. Open it with the bundle that it was made with."
+        )
+    own = coding.table_ids.get(coder)
+    if own != stated:
+        here = f"the one here is {own}" if coder == PRIOR else f"those here are {own}"
+        raise TableMismatch(f"{coded}, and {here}. Read it with the bundle that it was made with.")
+
+
+def _check_runtime(coding: Coding, stream: StreamHeader, index: int) -> None:
+    """Refuse what another runtime would turn into other tokens."""
+    own = None if coding.prior is None else coding.prior.runtime
+    if own != stream.runtime:
+        raise RuntimeMismatch(
+            f"Chunk {index} is coded by a learned prior that ran on {stream.runtime}, and here it "
+            f"runs on {own}. Its numbers may differ, so a stream is read where it was written: "
+            "decompress it there, and compress with another coder what is to travel."
+        )

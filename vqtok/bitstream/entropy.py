@@ -6,7 +6,7 @@ So the same weights give the same bytes on every machine. Other floats would be 
 rounding, whose order compilers and processors may choose.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, Final, cast
 
@@ -22,6 +22,7 @@ WORD_BYTES: Final = 4
 PRECISION: Final = 24
 _CACHED_WEIGHTS: Final = 1 << 22
 _stream = cast("Any", constriction).stream
+_EACH: Final = _stream.model.Categorical(lazy=True, perfect=False)
 
 Models = Callable[[Row], Any]
 
@@ -64,8 +65,7 @@ def encode(tokens: Tokens, groups: Groups, model: Models) -> bytes:
     flat = tokens.reshape(-1)
     for row, places in groups:
         coder.encode(flat[places], model(row))
-    words: NDArray[np.uint32] = coder.get_compressed()
-    return words.astype("<u4").tobytes()
+    return _payload_of(coder)
 
 
 def decode(payload: bytes, tokens: Tokens, groups: Groups, model: Models) -> None:
@@ -74,16 +74,38 @@ def decode(payload: bytes, tokens: Tokens, groups: Groups, model: Models) -> Non
     Raises:
         BitstreamDamaged: bytes that no encoder writes.
     """
-    if len(payload) % WORD_BYTES:
-        raise BitstreamDamaged("it is not made of words of 4 bytes", part="payload")
-    words = np.frombuffer(payload, "<u4").astype(np.uint32)
-    coder = _stream.queue.RangeDecoder(words)
+    coder = _decoder_of(payload)
     flat = tokens.reshape(-1)
     try:
         for row, places in groups:
             flat[places] = coder.decode(model(row), len(places))
     except AssertionError:
-        raise BitstreamDamaged("these weights give no such bytes", part="tokens") from None
+        raise _wrong_weights() from None
+
+
+def encode_each(parts: Iterable[tuple[NDArray[np.int32], Weights]]) -> bytes:
+    """As `encode`, of codes (n,) each by weights of its own (n, K), part after part."""
+    coder = _stream.queue.RangeEncoder()
+    for codes, weights in parts:
+        coder.encode(codes, _EACH, weights.astype(np.float64))
+    return _payload_of(coder)
+
+
+def decoder_of_each(payload: bytes) -> Callable[[Weights], NDArray[np.int32]]:
+    """Gives the next codes (n,) of a payload of `encode_each`, by their weights (n, K).
+
+    Raises:
+        BitstreamDamaged: bytes that no encoder writes, here or when it is asked.
+    """
+    coder = _decoder_of(payload)
+
+    def take(weights: Weights) -> NDArray[np.int32]:
+        try:
+            return coder.decode(_EACH, weights.astype(np.float64))
+        except AssertionError:
+            raise _wrong_weights() from None
+
+    return take
 
 
 def code_lengths(
@@ -94,3 +116,18 @@ def code_lengths(
     for row, places in groups:
         bits[places] = lengths(row)[flat[places]]
     return bits.reshape(len(tokens), -1).sum(axis=1)
+
+
+def _payload_of(coder: Any) -> bytes:
+    words: NDArray[np.uint32] = coder.get_compressed()
+    return words.astype("<u4").tobytes()
+
+
+def _decoder_of(payload: bytes) -> Any:
+    if len(payload) % WORD_BYTES:
+        raise BitstreamDamaged("it is not made of words of 4 bytes", part="payload")
+    return _stream.queue.RangeDecoder(np.frombuffer(payload, "<u4").astype(np.uint32))
+
+
+def _wrong_weights() -> BitstreamDamaged:
+    return BitstreamDamaged("these weights give no such bytes", part="tokens")

@@ -29,8 +29,8 @@ from vqtok.errors import (
 TABLE_ID_BYTES: Final = 8
 PART: Final = "header"
 _FIXED: Final = struct.Struct("<BBHI")
-_MODEL, _CODEBOOK, _TOKENIZER, _PREPROCESS, _TABLE = range(1, 6)
-_TEXTS: Final = {_MODEL: "model", _PREPROCESS: "preprocess"}
+_MODEL, _CODEBOOK, _TOKENIZER, _PREPROCESS, _TABLE, _RUNTIME = range(1, 7)
+_TEXTS: Final = {_MODEL: "model", _PREPROCESS: "preprocess", _RUNTIME: "runtime"}
 _IDS: Final = {_CODEBOOK: "codebook_id", _TOKENIZER: "tokenizer_id"}
 _HEX: Final = re.compile(r"(?:[0-9a-f]{2})+")
 _LONGEST: Final = 2**16 - 1
@@ -42,8 +42,9 @@ class StreamHeader:
 
     `codebook_size` is K and `depth` the tokens a cell. `coder` is the number of the coder that was
     asked for; each chunk names its own. `table_ids` are the ids, 16 hex digits, of the tables that
-    chunks of a coder were written with, by the coder's number. `model`, the ids (hex) and
-    `preprocess` are None where they are not known. `minor` is the minor version.
+    chunks of a coder were written with, by the coder's number. `runtime` says in words what the
+    coder `prior` ran on, which has to read it too. `model`, the ids (hex) and `preprocess` are None
+    where they are not known. `minor` is the minor version.
     """
 
     codebook_size: int
@@ -54,6 +55,7 @@ class StreamHeader:
     codebook_id: str | None = None
     tokenizer_id: str | None = None
     preprocess: str | None = None
+    runtime: str | None = None
     minor: int = MINOR
 
     def to_bytes(self) -> bytes:

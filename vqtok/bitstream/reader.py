@@ -19,6 +19,7 @@ from vqtok.bitstream.layout import (
     TAIL,
     crc16,
 )
+from vqtok.bitstream.learned import CodingPrior, depth_of
 from vqtok.bitstream.source import Readable, Source
 from vqtok.bitstream.tables import CoderTables
 from vqtok.errors import (
@@ -47,8 +48,9 @@ class ScannedChunk:
 class BitstreamReader:
     """The header of a stream at once, its chunks as they are asked for.
 
-    `source` is bytes, a file, or bytes in pieces. `tables` are those of the bundle; a stream of
-    the coder "packed" needs none. With `codebook_id` a stream of another codebook is refused.
+    `source` is bytes, a file, or bytes in pieces. `tables` are those of the bundle, and `prior` is
+    its learned one, for streams of the coder "prior"; a stream of the coder "packed" needs neither.
+    With `codebook_id` a stream of another codebook is refused.
 
     Raises:
         MalformedBody: this is no bitstream. BitstreamDamaged, BitstreamTruncated: it was one.
@@ -60,6 +62,7 @@ class BitstreamReader:
         source: Readable,
         *,
         tables: CoderTables | None = None,
+        prior: CodingPrior | None = None,
         codebook_id: ContentId | None = None,
     ) -> None:
         self._source = Source(source)
@@ -72,6 +75,7 @@ class BitstreamReader:
         self._first_chunk = self._source.place
         _check_codebook(self.header, codebook_id)
         self._tables = tables
+        self._prior = prior
         self._coding: Coding | None = None
         self._index: tuple[ChunkPlace, ...] | None = None
 
@@ -81,7 +85,8 @@ class BitstreamReader:
         Raises:
             BitstreamDamaged: after the whole chunks before the damage; `part` says where it is.
             BitstreamTruncated: after the whole chunks before the break.
-            InvalidParameter, TableMismatch: a chunk needs tables that are not at hand.
+            InvalidParameter, TableMismatch: a chunk needs tables, or a prior, that are not at hand.
+            RuntimeMismatch: a chunk is read by the runtime alone that wrote it.
             BitstreamUnsupported: a chunk of a coder that is not known.
         """
         for index, place, header in self._headers():
@@ -150,11 +155,13 @@ class BitstreamReader:
 
     def _coders(self) -> Coding:
         if self._coding is None:
-            tables = self._tables
+            tables, prior = self._tables, self._prior
             stated = (self.header.codebook_size, self.header.depth)
             if tables is not None and (tables.codebook_size, tables.depth) != stated:
                 tables = None
-            self._coding = Coding(*stated, tables)
+            if prior is not None and (prior.codebook_size, depth_of(prior)) != stated:
+                prior = None
+            self._coding = Coding(*stated, tables, prior)
         return self._coding
 
     def _headers(self) -> Iterator[tuple[int, ChunkPlace, ChunkHeader]]:

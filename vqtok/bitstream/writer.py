@@ -8,7 +8,16 @@ from typing import BinaryIO, Final, Self
 import numpy as np
 
 from vqtok.bitstream.chunk import write_chunk
-from vqtok.bitstream.coders import AUTO, AUTO_NUMBER, CHOICES, CODERS, PACKED, Coding
+from vqtok.bitstream.coders import (
+    AUTO,
+    AUTO_NUMBER,
+    CHOICES,
+    CODERS,
+    PACKED,
+    PORTABLE,
+    PRIOR,
+    Coding,
+)
 from vqtok.bitstream.end_record import end_bytes
 from vqtok.bitstream.header import StreamHeader
 from vqtok.bitstream.layout import MAX_CHUNK_TOKENS
@@ -24,10 +33,13 @@ class StreamEncoder:
     """Images in, bytes out: the header first, a chunk as soon as it is full, the end record.
 
     `header` says K, depth and ids; its coder and tables are filled in from `coder`, one of
-    `CHOICES`, and `coding`. A chunk holds neighbours of one grid, at most `chunk_images` of them.
+    `CHOICES` or "prior", and `coding`. A chunk holds neighbours of one grid, at most `chunk_images`
+    of them. `machine_bound` is to be said with "prior", whose streams only the same prior on the
+    same runtime and processor can read.
 
     Raises:
-        InvalidParameter: an unknown coder; a coder of tables that there are none of.
+        InvalidParameter: an unknown coder; a coder of tables, or of a prior, that there is none of;
+        `machine_bound` without "prior", or "prior" without it.
     """
 
     def __init__(
@@ -37,9 +49,9 @@ class StreamEncoder:
         coder: str = AUTO,
         *,
         chunk_images: int = CHUNK_IMAGES,
+        machine_bound: bool = False,
     ) -> None:
-        if coder not in CHOICES:
-            raise InvalidParameter(f"coder is one of {', '.join(CHOICES)}, not {coder[:40]!r}.")
+        _check_coder(coder, machine_bound=machine_bound)
         if not 1 <= chunk_images <= 2**16:
             raise InvalidParameter(f"A chunk has 1 .. 65536 images, not {chunk_images}.")
         if (coding.codebook_size, coding.depth) != (header.codebook_size, header.depth):
@@ -124,9 +136,12 @@ class BitstreamWriter:
         coder: str = AUTO,
         *,
         chunk_images: int = CHUNK_IMAGES,
+        machine_bound: bool = False,
     ) -> None:
         self._target = target
-        self._encoder = StreamEncoder(header, coding, coder, chunk_images=chunk_images)
+        self._encoder = StreamEncoder(
+            header, coding, coder, chunk_images=chunk_images, machine_bound=machine_bound
+        )
         self.header = self._encoder.header
         target.write(self._encoder.start())
 
@@ -158,9 +173,12 @@ def stream_bytes(
     coder: str = AUTO,
     *,
     chunk_images: int = CHUNK_IMAGES,
+    machine_bound: bool = False,
 ) -> Iterator[bytes]:
     """The bytes of a stream of `items`, piece by piece as these come."""
-    encoder = StreamEncoder(header, coding, coder, chunk_images=chunk_images)
+    encoder = StreamEncoder(
+        header, coding, coder, chunk_images=chunk_images, machine_bound=machine_bound
+    )
     yield encoder.start()
     for item in items:
         piece = encoder.add(item)
@@ -169,13 +187,33 @@ def stream_bytes(
     yield encoder.finish()
 
 
+def _check_coder(coder: str, *, machine_bound: bool) -> None:
+    if coder not in (*CHOICES, PRIOR):
+        choices = ", ".join((*CHOICES, PRIOR))
+        raise InvalidParameter(f"coder is one of {choices}, not {coder[:40]!r}.")
+    if coder == PRIOR and not machine_bound:
+        raise InvalidParameter(
+            "Only the runtime and processor that write a stream of coder=prior can read it. Say "
+            "machine_bound if that will do, or take coder=auto."
+        )
+    if machine_bound and coder != PRIOR:
+        raise InvalidParameter(
+            f"machine_bound goes with coder=prior: every machine reads coder={coder}."
+        )
+
+
 def _completed(header: StreamHeader, coding: Coding, coder: str) -> StreamHeader:
-    """The header with the coder and the ids of the tables that chunks may use."""
+    """The header with the coder, the ids of the tables that chunks may use, and what else they are
+    bound to.
+    """
     ids = coding.table_ids
-    wanted = [each for each in CODERS if each != PACKED and coder in (AUTO, each)]
+    usable = PORTABLE if coder == AUTO else (coder,)
+    wanted = [each for each in usable if each != PACKED]
     if coder != AUTO and wanted and coder not in ids:
         reason = coding.obstacle(coder, (0, 0))
         raise InvalidParameter(f"coder={coder} cannot be used: {reason}. Ask for coder=auto.")
     number = AUTO_NUMBER if coder == AUTO else CODERS[coder].number
     tables = {CODERS[each].number: ids[each] for each in wanted if each in ids}
-    return replace(header, coder=number, table_ids=tables)
+    prior = coding.prior if coder == PRIOR else None
+    runtime = None if prior is None else prior.runtime
+    return replace(header, coder=number, table_ids=tables, runtime=runtime)

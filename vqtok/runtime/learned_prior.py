@@ -1,5 +1,6 @@
 """The learned prior of a bundle. The session is handed in: only `vqtok.runtime.onnx` opens it."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,20 @@ from vqtok.priors.spec import PriorSpec
 from vqtok.runtime.sessions import first_line
 
 
+@dataclass(frozen=True)
+class PriorSession:
+    """An open session on a prior's graph, whose sha256 is `digest`. It runs `num_rows` rows at a
+    time and may raise `errors`; `runtime` says in words what else the last digits of its logits
+    depend on.
+    """
+
+    session: Any
+    errors: tuple[type[Exception], ...]
+    num_rows: int
+    digest: str
+    runtime: str
+
+
 class OnnxPrior:
     """A `Prior` on a graph: tokens int32 (n, N), labels int32 (n,), positions int32 (n, P) to
     logits float32 (n, P, K).
@@ -19,14 +34,7 @@ class OnnxPrior:
     row gives then depends on nothing but the row.
     """
 
-    def __init__(
-        self,
-        session: Any,
-        errors: tuple[type[Exception], ...],
-        manifest: Manifest,
-        spec: PriorSpec,
-        num_rows: int,
-    ) -> None:
+    def __init__(self, opened: PriorSession, manifest: Manifest, spec: PriorSpec) -> None:
         self.name = spec.kind
         self.grid = manifest.grid
         self.codebook_size = manifest.codebook_size
@@ -34,10 +42,11 @@ class OnnxPrior:
         self.order: NDArray[np.int64] = np.array(spec.order, np.int64)
         self.any_order = spec.any_order
         self.labels = spec.labels
-        self.num_rows = num_rows
+        self.num_rows = opened.num_rows
+        self.digest, self.runtime = opened.digest, opened.runtime
         self.num_positions = int(np.bincount(self.groups).max())
         """Asked for in one run of the graph; more take several."""
-        self._session, self._errors = session, errors
+        self._session, self._errors = opened.session, opened.errors
 
     def logits(
         self,

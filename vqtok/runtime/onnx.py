@@ -1,5 +1,6 @@
 """The one file that imports onnxruntime, and only when it is used."""
 
+import hashlib
 import importlib.metadata
 import logging
 import os
@@ -23,7 +24,8 @@ from vqtok.runtime.engine import (
     require_images,
     require_tokens,
 )
-from vqtok.runtime.learned_prior import OnnxPrior
+from vqtok.runtime.learned_prior import OnnxPrior, PriorSession
+from vqtok.runtime.machine import graphics_card, processor, runtime_text
 from vqtok.runtime.sessions import first_line, open_session, runtime_errors, session_options
 from vqtok.runtime.signature import Port, Signature
 
@@ -90,13 +92,22 @@ def prior_of(source: GraphSource, reference: Reference, device: str) -> Prior:
     if manifest.prior is None:
         return TablePrior(reference.position_counts, reference.usage)
     ort = load_runtime()
+    graph = source.read(PRIOR_FILE)
     if device == "cuda":
         session, num_rows = cuda.open_cuda_session(ort, source, PRIOR_FILE), CUDA_PRIOR_ROWS
+        hardware = graphics_card()
     else:
-        session = open_session(ort, source.read(PRIOR_FILE), PRIOR_FILE, session_options(ort))
+        session = open_session(ort, graph, PRIOR_FILE, session_options(ort))
         # Here a row takes the same time alone as among others.
-        num_rows = 1
-    return OnnxPrior(session, runtime_errors(ort), manifest, manifest.prior, num_rows)
+        num_rows, hardware = 1, processor()
+    opened = PriorSession(
+        session,
+        runtime_errors(ort),
+        num_rows,
+        hashlib.sha256(graph).hexdigest(),
+        runtime_text(ort.__version__, session.get_providers()[0], num_rows, hardware),
+    )
+    return OnnxPrior(opened, manifest, manifest.prior)
 
 
 def load_runtime() -> Any:

@@ -1,7 +1,7 @@
 """What a wire format of tokens is, and the options that all formats share."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,8 @@ class EncodeOptions:
     only. `layout` is `grid`, arrays of the shape of the grid, or `flat`, raster order with depth
     last. `detail` adds the margins where a format has room for them, `rates` the bits of each
     image by every coder. `coder` is how a bitstream is coded, one of `vqtok.bitstream.CHOICES`;
-    it and the rates take the codebook's `coding`.
+    it and the rates take the codebook's `coding`. Rates of its learned prior may be there already:
+    `prior_bits` of the images that did not fail, as `vqtok.bitstream.bits_per_image` takes them.
 
     Raises:
         InvalidParameter: a value that is none of these.
@@ -36,6 +37,7 @@ class EncodeOptions:
     rates: bool = False
     coder: str = AUTO
     coding: Coding | None = None
+    prior_bits: Sequence[float | None] | None = None
 
     def __post_init__(self) -> None:
         if self.dtype is not None and self.dtype not in TOKEN_DTYPES:

@@ -1,4 +1,4 @@
-"""`application/json`: tokens and images that anything can read.
+"""`application/json`: tokens that anything can read.
 
 Tokens, both ways:
 
@@ -11,18 +11,14 @@ Tokens, both ways:
 Sent to a service, all but `items` and its `tokens` may be left out; `grid` is needed where
 `tokens` are flat. `grid` has a third number, the depth, where it is above 1. Whatever a service
 answers may be sent back as it is: the `prior`, `seed`, `temperature` and `windowed` of samples,
-the `bits` of each and the `rates` of items are read over, and an item that failed stays one. Images
-are base64 of whole files: `{"images": ["…", …]}`.
+the `bits` of each and the `rates` of items are read over, and an item that failed stays one.
 """
 
-import base64
-import binascii
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from vqtok.bitstream import bits_per_image
@@ -34,19 +30,20 @@ from vqtok.wire.json_reading import (
     as_list,
     as_object,
     as_text,
+    count_strings,
+    error_from_json,
     integers,
-    kind_of,
     no_repeated_keys,
     only_known,
     parse_object,
     require_number,
 )
+from vqtok.wire.json_writing import dump, error_to_json
 
 MEDIA_TYPE = "application/json"
 LABELS = ("model", "codebook_id", "tokenizer_id", "preprocess")
 SAMPLE_KEYS = ("prior", "seed", "temperature", "windowed")
 ITEM_KEYS = ("grid", "size", "tokens", "margins", "bits", "drawn_bits", "rates")
-ERROR_KEYS = ("code", "detail")
 RATE_KEYS = ("bits", "reason")
 LONGEST_SIDE = 2**31 - 1
 
@@ -93,63 +90,13 @@ def decode_tokens(body: bytes, options: DecodeOptions | None = None) -> TokenBat
     labels = {label: as_text(document, label) for label in LABELS}
     if not options.answer:
         within = [each for index, entry in enumerate(entries) for each in _within(entry, index)]
-        no_repeated_keys(body, _count_strings([document, *entries, *within]))
+        no_repeated_keys(body, count_strings([document, *entries, *within]))
     return TokenBatch(**labels, items=items)
-
-
-def encode_images(
-    images: Sequence[bytes | ItemError], extra: Mapping[str, Any] | None = None
-) -> bytes:
-    """Image files as base64, failed ones as `{"error": …}`; `extra` adds keys beside them."""
-    entries = [
-        _error_to_json(image) if isinstance(image, ItemError) else base64.b64encode(image).decode()
-        for image in images
-    ]
-    return dump({**(extra or {}), "images": entries})
-
-
-def decode_images(body: bytes, max_items: int | None = None) -> list[bytes]:
-    """The image files that a request carries.
-
-    Raises:
-        MalformedBody: no JSON of the form above, no base64, no image at all.
-        TooLarge: more values than a JSON body may have, or more images than `max_items`.
-    """
-    document = parse_object(body)
-    only_known(document, ("images",), "The body")
-    texts = as_list(document.get("images"), "images", max_items)
-    images = [_from_base64(text, f"images[{index}]") for index, text in enumerate(texts)]
-    no_repeated_keys(body, len(texts) + _count_strings([document]))
-    return images
-
-
-def decode_image_answer(body: bytes) -> tuple[list[bytes | ItemError], JsonObject]:
-    """The image files of a service's answer, failed ones as errors, and what else the answer says.
-
-    Raises:
-        MalformedBody: no such answer.
-    """
-    document = parse_object(body, limited=False)
-    entries = as_list(document.pop("images", None), "images")
-    images: list[bytes | ItemError] = [
-        _error_from_json(entry, f"images[{index}]")
-        if isinstance(entry, dict)
-        else _from_base64(entry, f"images[{index}]")
-        for index, entry in enumerate(entries)
-    ]
-    return images, document
-
-
-def dump(document: Any) -> bytes:
-    """JSON bytes of plain objects and C-ordered numpy arrays; numbers that JSON has not become
-    null.
-    """
-    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _item_to_json(item: ImageTokens | ItemError, options: EncodeOptions) -> JsonObject:
     if isinstance(item, ItemError):
-        return _error_to_json(item)
+        return error_to_json(item)
     flat = options.layout == "flat"
     tokens = as_dtype(item.tokens, options.dtype)
     entry: JsonObject = {"grid": item.grid, "size": item.size}
@@ -165,16 +112,12 @@ def _add_rates(items: list[JsonObject], batch: TokenBatch, options: EncodeOption
     images = {i: item for i, item in enumerate(batch.items) if isinstance(item, ImageTokens)}
     if options.coding is None or not images:
         return
-    found = bits_per_image(list(images.values()), options.coding)
+    found = bits_per_image(list(images.values()), options.coding, options.prior_bits)
     for index, rates in zip(images, found, strict=True):
         items[index]["rates"] = {
             name: {"bits": rate.bits} | ({"reason": rate.reason} if rate.reason else {})
             for name, rate in rates.items()
         }
-
-
-def _error_to_json(error: ItemError) -> JsonObject:
-    return {"error": {"code": error.code, "detail": error.detail}}
 
 
 def _check_envelope(document: JsonObject) -> None:
@@ -204,20 +147,11 @@ def _within(entry: JsonObject, index: int) -> list[JsonObject]:
     return [rates, *each]
 
 
-def _error_from_json(entry: Any, name: str, *, strict: bool = False) -> ItemError:
-    entry = as_object(entry, name)
-    error = as_object(entry.get("error"), f"{name}.error")
-    if strict:
-        only_known(entry, ("error",), f"{name}, which failed,")
-        only_known(error, ERROR_KEYS, f"{name}.error")
-    return ItemError(as_text(error, "code") or "unknown", as_text(error, "detail") or "")
-
-
 def _item_from_json(
     entry: JsonObject, name: str, options: DecodeOptions
 ) -> ImageTokens | ItemError:
     if "error" in entry:
-        return _error_from_json(entry, name, strict=not options.answer)
+        return error_from_json(entry, name, strict=not options.answer)
     if not options.answer:
         only_known(entry, ITEM_KEYS, name)
         for key in ("bits", "drawn_bits"):
@@ -274,23 +208,6 @@ def _margins(value: Any, grid: tuple[int, ...], name: str) -> NDArray[np.float32
         raise MalformedBody(
             f"{name}.margins must be numbers, one for each position of the grid."
         ) from error
-
-
-def _from_base64(text: Any, name: str) -> bytes:
-    if not isinstance(text, str):
-        raise MalformedBody(f"{name} must be a string in base64, not {kind_of(text)}.")
-    try:
-        return binascii.a2b_base64(text, strict_mode=True)
-    except ValueError as error:
-        hint = ' (leave out the prefix "data:…,")' if text.startswith("data:") else ""
-        raise MalformedBody(f"{name} is not base64: {error}{hint}.") from error
-
-
-def _count_strings(objects: Sequence[JsonObject]) -> int:
-    """Keys and strings of the objects, not of what lies within them."""
-    return sum(
-        len(each) + sum(isinstance(value, str) for value in each.values()) for each in objects
-    )
 
 
 JSON = WireFormat(

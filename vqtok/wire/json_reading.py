@@ -3,7 +3,7 @@ sensible.
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -11,6 +11,7 @@ import orjson
 from numpy.typing import NDArray
 
 from vqtok.errors import InvalidTokens, MalformedBody, TooLarge
+from vqtok.tokens import ItemError
 
 MAX_VALUES = 4_194_304
 """Values in one JSON body; a parsed one takes some 40 bytes. More tokens travel as
@@ -18,6 +19,7 @@ application/x-npy.
 """
 
 MAX_RANK = 3
+ERROR_KEYS = ("code", "detail")
 
 JsonObject = dict[str, Any]
 
@@ -122,6 +124,27 @@ def no_repeated_keys(body: bytes, strings: int) -> None:
     bare = body.replace(rb"\\", b"")
     if bare.count(b'"') - bare.count(rb"\"") != 2 * strings:
         raise MalformedBody("The JSON body has an object in which a key is repeated.")
+
+
+def count_strings(objects: Sequence[JsonObject]) -> int:
+    """Keys and strings of the objects, not of what lies within them."""
+    return sum(
+        len(each) + sum(isinstance(value, str) for value in each.values()) for each in objects
+    )
+
+
+def error_from_json(entry: Any, name: str, *, strict: bool = False) -> ItemError:
+    """An item that failed; `strict` refuses keys that no answer has.
+
+    Raises:
+        MalformedBody: no such object.
+    """
+    entry = as_object(entry, name)
+    error = as_object(entry.get("error"), f"{name}.error")
+    if strict:
+        only_known(entry, ("error",), f"{name}, which failed,")
+        only_known(error, ERROR_KEYS, f"{name}.error")
+    return ItemError(as_text(error, "code") or "unknown", as_text(error, "detail") or "")
 
 
 def integers(value: Any, name: str) -> NDArray[np.int64]:

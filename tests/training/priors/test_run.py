@@ -16,6 +16,7 @@ from training.priors.measure import bits_of_images
 from training.priors.runs import load_prior, train_prior
 from training.priors.settings import PriorSettings
 from training.priors.tokens import TokenSplits, load_tokens
+from training.refresh import refresh_reference
 from training.settings import SettingsError
 from training.variant import VariantOptions, make_int8
 from vqtok.bundle import Bundle
@@ -172,12 +173,27 @@ def test_a_bundle_with_the_prior_samples_from_it(
     _, prior = load_prior(tmp_path / "run")
     with Tokenizer.open(tmp_path / "bundle", "cpu") as tokenizer:
         samples = tokenizer.sample(3, seed=2)
+        rates = tokenizer.bits_per_image(samples.tokens)
     grids = np.stack([item.tokens.ravel() for item in samples.tokens.images]).astype(np.int64)
     none = torch.full((3,), prior.shape.no_label)
     nats = -prior.log_prob(torch.from_numpy(grids), none).sum(1).numpy()
     assert np.allclose(samples.bits, nats / np.log(2), atol=1e-3)
+    assert np.allclose([each["prior"].bits or 0 for each in rates], samples.bits)
     with pytest.raises(FileExistsError):
         add_prior(tmp_path / "run", AttachOptions(tmp_path / "bundle", tokens_file))
+
+
+def test_a_reference_measured_anew_says_the_bits_of_the_prior_too(
+    bundle: Bundle, real_images: Path, tokens_file: Path, tmp_path: Path
+) -> None:
+    settings = settings_for(bundle, real_images, "masked")
+    train_prior(settings, tmp_path / "run", tokens_file=tokens_file)
+    origin = add_prior(tmp_path / "run", AttachOptions(tmp_path / "bundle", tokens_file))
+    assert origin.prior is not None
+    bits = refresh_reference(tmp_path / "bundle").metrics["bits"]
+    expected = origin.prior.provenance["test"]["bits_per_image"]
+    assert bits["prior"] == pytest.approx(expected, abs=1e-3)
+    assert f"prior {bits['prior']:.1f}" in (tmp_path / "bundle/card.md").read_text()
 
 
 def test_a_variant_in_int8_keeps_the_prior(

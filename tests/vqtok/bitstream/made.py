@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.vqtok.tiny_bundle import coder_arrays
-from vqtok.bitstream import CoderTables, Coding, StreamHeader, stream_bytes
+from vqtok.bitstream import PRIOR, CoderTables, Coding, StreamHeader, stream_bytes
 from vqtok.tokens import ImageTokens, token_dtype
 
 IDS = {"model": "made@1", "codebook_id": "ab" * 32, "tokenizer_id": "cd" * 32, "preprocess": "pad"}
@@ -50,7 +50,42 @@ def stream_of(
 ) -> bytes:
     """A whole stream of the items."""
     header = made_header(coding)
-    return b"".join(stream_bytes(items, header, coding, coder, chunk_images=chunk_images))
+    bound = coder == PRIOR
+    return b"".join(
+        stream_bytes(items, header, coding, coder, chunk_images=chunk_images, machine_bound=bound)
+    )
+
+
+class MadePrior:
+    """A prior in numpy: how likely a code is depends on its place and on all tokens that are
+    known.
+    """
+
+    name = "made"
+    any_order = True
+    labels: tuple[str, ...] = ()
+
+    def __init__(
+        self, seed: int, codes: int, grid: tuple[int, int], depth: int = 1, num_groups: int = 4
+    ) -> None:
+        rng, num = np.random.default_rng(seed), grid[0] * grid[1] * depth
+        self.grid: tuple[int, ...] = (*grid, depth) if depth > 1 else grid
+        self.codebook_size = codes
+        self.groups: NDArray[np.int64] = rng.permutation(np.arange(num) % min(num_groups, num))
+        self.order = np.argsort(self.groups, kind="stable")
+        self.digest, self.runtime = f"{seed:064x}", "a made runtime"
+        self._of_places = rng.normal(size=(num, 4))
+        self._of_tokens = rng.normal(size=(codes + 1, 4))
+        self._of_codes = rng.normal(size=(4, codes))
+        self._rarities = np.log1p(np.arange(codes))
+
+    def logits(
+        self, tokens: NDArray[np.int32], labels: NDArray[np.int32], positions: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        known = self._of_tokens[tokens].mean(axis=1)
+        rows = self._of_places[positions] + known[:, None]
+        # Coarse enough to be the same however many rows are multiplied together.
+        return np.round(rows @ self._of_codes - self._rarities, 2).astype(np.float32)
 
 
 SHIPPED = Path(__file__).parents[3] / "bundles/cifar10-gmvq"

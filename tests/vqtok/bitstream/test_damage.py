@@ -4,7 +4,9 @@ import io
 import random
 import zlib
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +16,12 @@ from numpy.typing import NDArray
 
 from tests.vqtok.bitstream.made import made_tables, made_tokens, stream_of
 from vqtok.bitstream import (
-    CODERS,
+    PORTABLE,
     BitstreamReader,
     Chunk,
     CoderTables,
     Coding,
+    CodingPrior,
     StreamHeader,
 )
 from vqtok.bitstream.layout import MAGIC, START, TAIL, crc16
@@ -54,22 +57,32 @@ def parts_of(stream: bytes) -> list[str]:
 
 
 def read_until_damage(
-    stream: bytes, tables: CoderTables | None
+    stream: bytes, tables: CoderTables | None, prior: CodingPrior | None = None
 ) -> tuple[list[Chunk], BitstreamDamaged]:
     """The chunks that come out before the reader complains."""
     chunks: list[Chunk] = []
     with pytest.raises(BitstreamDamaged) as raised:
-        chunks.extend(BitstreamReader(stream, tables=tables).chunks())
+        chunks.extend(BitstreamReader(stream, tables=tables, prior=prior).chunks())
     return chunks, raised.value
 
 
-def check_damage(stream: bytes, tables: CoderTables, places: list[int]) -> Counter[str]:
+def check_damage(
+    stream: bytes,
+    tokens: NDArray[Any],
+    tables: CoderTables | None,
+    places: Iterable[int],
+    prior: CodingPrior | None = None,
+) -> Counter[str]:
+    """Damage bytes one at a time: each is named, and no chunk that comes out is wrong."""
     rng, parts = random.Random(0), parts_of(stream)
     seen = Counter[str]()
     for place in places:
         damaged = bytearray(stream)
         damaged[place] ^= rng.randrange(1, 256)
-        _, error = read_until_damage(bytes(damaged), tables)
+        chunks, error = read_until_damage(bytes(damaged), tables, prior)
+        for chunk in chunks:
+            last = chunk.first_image + len(chunk.tokens)
+            assert np.array_equal(chunk.tokens, tokens[chunk.first_image : last])
         expected = {parts[place]}
         if parts[place] == "end record" and place < len(stream) - TAIL.size:
             # A damaged beginning does not say any more of which record it was.
@@ -82,19 +95,22 @@ def check_damage(stream: bytes, tables: CoderTables, places: list[int]) -> Count
 
 
 def test_damaged_headers_and_a_sample_of_the_payloads_are_named(
-    stream: bytes, real_tables: CoderTables
+    stream: bytes, real_tokens: NDArray[np.uint16], real_tables: CoderTables
 ) -> None:
     parts = parts_of(stream)
     places = [i for i, part in enumerate(parts) if part != "payload" or i % 40 == 0]
-    seen = check_damage(stream, real_tables, places)
+    seen = check_damage(stream, real_tokens, real_tables, places)
     assert set(seen) == {"header", "chunk header", "payload", "end record"}
 
 
 @pytest.mark.slow
 def test_every_damaged_byte_is_found_and_named(
-    stream: bytes, real_tables: CoderTables, capsys: pytest.CaptureFixture[str]
+    stream: bytes,
+    real_tokens: NDArray[np.uint16],
+    real_tables: CoderTables,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    seen = check_damage(stream, real_tables, list(range(len(stream))))
+    seen = check_damage(stream, real_tokens, real_tables, range(len(stream)))
     with capsys.disabled():
         print(f"\n{seen.total():,} damaged streams: {dict(seen)}")  # noqa: T201
     assert seen.total() == len(stream)
@@ -133,6 +149,53 @@ def test_a_stream_cut_short_gives_the_whole_chunks_before_the_break(
             BitstreamReader(io.BytesIO(stream[:length])).index()
 
 
+@pytest.mark.slow
+def test_a_stream_cut_at_any_byte_gives_the_whole_chunks_before_the_break(
+    real_tokens: NDArray[np.uint16],
+) -> None:
+    whole = stream_of([ImageTokens(each) for each in real_tokens], Coding(1024), "packed", 25)
+    places = BitstreamReader(io.BytesIO(whole)).index()
+    ends = [place.offset + place.num_bytes for place in places]
+    for length in range(places[0].offset, len(whole)):
+        chunks, error = read_until_damage(whole[:length], None)
+        assert isinstance(error, BitstreamTruncated)
+        assert len(chunks) == sum(length >= end for end in ends)
+        for chunk, place in zip(chunks, places, strict=False):
+            last = place.first_image + place.num_images
+            assert np.array_equal(chunk.tokens, real_tokens[place.first_image : last])
+    for length in range(places[0].offset):
+        with pytest.raises(MalformedBody, match="ends within its header" if length else "no vqtok"):
+            BitstreamReader(whole[:length])
+
+
+@pytest.mark.slow
+def test_the_tokens_of_another_model_are_never_given_out(
+    stream: bytes, real_tokens: NDArray[np.uint16], real_tables: CoderTables
+) -> None:
+    """Each table that is off by one count has another id, and with the same id other tokens."""
+    rng = np.random.default_rng(0)
+    for name in ("usage", "position_counts", "context_counts", "clusters"):
+        for _ in range(10):
+            changed = getattr(real_tables, name).copy()
+            # A code that the tokens have, so that the change is one to them.
+            code = int(rng.choice(real_tokens.reshape(-1)))
+            changed[..., code] += 1000 if name != "clusters" else 1
+            changed %= 8 if name == "clusters" else np.iinfo(np.int32).max
+            other = replace(real_tables, **{name: changed})
+            moved = {coder for coder in other.ids if other.ids[coder] != real_tables.ids[coder]}
+            assert moved
+            for coder in moved:
+                own = stream_of([ImageTokens(each) for each in real_tokens],
+                                Coding(1024, 1, real_tables), coder)  # fmt: skip
+                with pytest.raises(TableMismatch):
+                    list(BitstreamReader(own, tables=other).chunks())
+                forged = replace(real_tables, **{name: changed})
+                forged.__dict__["ids"] = real_tables.ids
+                chunks, error = read_until_damage(own, forged)
+                assert not chunks
+                assert error.part == "tokens"
+
+
 @pytest.mark.parametrize("length", range(40))
 def test_a_header_cut_short_is_no_stream_or_a_cut_one(stream: bytes, length: int) -> None:
     with pytest.raises(MalformedBody, match="ends within its header" if length else "no vqtok"):
@@ -163,7 +226,7 @@ def test_another_codebook_is_named_beside_ones_own(stream: bytes) -> None:
 def test_other_tables_are_named_beside_those_of_the_stream(real_tokens: NDArray[np.uint16]) -> None:
     old, new = made_tables(0, 1024, (8, 8)), made_tables(1, 1024, (8, 8))
     items = [ImageTokens(each) for each in real_tokens[:3]]
-    for coder in set(CODERS) - {"packed"}:
+    for coder in set(PORTABLE) - {"packed"}:
         stream = stream_of(items, Coding(1024, 1, old), coder)
         with pytest.raises(TableMismatch, match=f"{old.ids[coder]}.*{new.ids[coder]}"):
             list(BitstreamReader(stream, tables=new).chunks())
@@ -180,7 +243,7 @@ def test_an_unharmed_payload_that_comes_out_otherwise_is_told_apart(
     """As it would on a machine that computed other weights from the same tables."""
     tables = made_tables(0, 1024, (8, 8))
     items = [ImageTokens(each) for each in real_tokens]
-    for coder in set(CODERS) - {"packed"}:
+    for coder in set(PORTABLE) - {"packed"}:
         stream = stream_of(items, Coding(1024, 1, tables), coder)
         wrong = made_tables(1, 1024, (8, 8))
         wrong.__dict__["ids"] = tables.ids

@@ -7,12 +7,13 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.vqtok.tiny_bundle import TinyModel, prior_spec, tiny_files, write_tiny_bundle
+from tests.vqtok.tiny_bundle import prior_spec, tiny_files, write_tiny_bundle
+from tests.vqtok.tiny_model import TinyModel
 from vqtok.bundle import Bundle, write_bundle
 from vqtok.errors import BundleCorrupt, ModelFailure
 from vqtok.manifest import Manifest
 from vqtok.priors import TablePrior, Wish, draw_all
-from vqtok.runtime.learned_prior import OnnxPrior
+from vqtok.runtime.learned_prior import OnnxPrior, PriorSession
 from vqtok.runtime.onnx import load_runtime, prior_of
 from vqtok.runtime.sessions import open_session, runtime_errors, session_options
 
@@ -31,7 +32,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def with_rows(bundle: Bundle, num_rows: int) -> OnnxPrior:
     ort = load_runtime()
     session = open_session(ort, bundle.read("prior.onnx"), "prior.onnx", session_options(ort))
-    return OnnxPrior(session, runtime_errors(ort), bundle.manifest, prior_spec(MODEL), num_rows)
+    opened = PriorSession(session, runtime_errors(ort), num_rows, "00" * 32, "any runtime")
+    return OnnxPrior(opened, bundle.manifest, prior_spec(MODEL))
 
 
 def test_a_bundle_without_one_draws_from_its_table(tmp_path: Path) -> None:

@@ -12,13 +12,8 @@ from hypothesis import strategies as st
 from vqtok.errors import InvalidInput, InvalidTokens, MalformedBody, TooLarge
 from vqtok.tokens import ImageTokens, ItemError, TokenBatch
 from vqtok.wire import DecodeOptions, EncodeOptions
-from vqtok.wire.json_format import (
-    decode_image_answer,
-    decode_images,
-    decode_tokens,
-    encode_images,
-    encode_tokens,
-)
+from vqtok.wire.json_format import decode_tokens, encode_tokens
+from vqtok.wire.json_images import decode_image_answer, decode_images, encode_images
 from vqtok.wire.json_reading import MAX_VALUES, no_repeated_keys
 
 ANSWER = DecodeOptions(answer=True)
