@@ -255,6 +255,34 @@ def compare_priors(
 
 
 @app.command()
+def judge_samples(
+    config: Annotated[
+        Path, typer.Argument(help="A TOML file: training/configs/priors/samples.toml.")
+    ],
+    work: Annotated[
+        Path,
+        typer.Option(help="Keeps the classifier and the samples; what is there is not redone."),
+    ] = Path("runs/samples"),
+    overrides: Overrides = None,
+    threads: Threads = None,
+) -> None:
+    """Measure how far samples of a bundle lie from real images, and write a page about it."""
+    from training.judge.judge import judge_samples as judge
+    from training.judge.page import samples_page
+    from training.judge.picture import draw
+    from training.judge.settings import load_judge_settings
+
+    if threads:
+        torch.set_num_threads(threads)
+    settings = load_judge_settings(config, overrides or ())
+    judgement = judge(settings, work, f"python -m training judge-samples {config}")
+    page, picture = settings.store.with_suffix(".md"), settings.store.with_suffix(".png")
+    page.write_text(samples_page(judgement.document, picture.name))
+    draw(judgement, picture)
+    Console().print(f"{page} and {picture} are written.")
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="A folder of results, one JSON file a run.")],
 ) -> None:

@@ -46,6 +46,7 @@ def test_the_help_names_the_commands(
         ("train", ["--output", "--set", "--threads", "--fresh"]),
         ("evaluate", ["--split", "--data"]),
         ("compare", ["--work", "--order", "--set", "--threads", "--report-only"]),
+        ("judge-samples", ["--work", "--set", "--threads"]),
         ("export", ["--output", "--version", "--beside", "--photograph", "--replace"]),
     ],
 )

@@ -1,0 +1,1 @@
+"""How good samples are: the features of a classifier trained here, and how far apart they lie."""
