@@ -1,6 +1,7 @@
 """Samples judged on a few real images: classifier, sets, figures, page."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -164,8 +165,14 @@ def test_what_is_kept_is_not_made_again(
     for place in ("training.judge.draw.draw_all", "training.judge.judge.see"):
         monkeypatch.setattr(place, never)
     monkeypatch.setattr(ClassifierTrainer, "_step", never)
-    assert judge_samples(settings, work, COMMAND).document == judgement.document
-    assert json.loads(settings.store.read_text()) == judgement.document
+    again = judge_samples(settings, work, COMMAND).document
+    assert _found(again) == _found(judgement.document)
+    assert json.loads(settings.store.read_text()) == again
+
+
+def _found(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what says where it ran: on how many threads may change within a process."""
+    return {name: value for name, value in document.items() if name != "hardware"}
 
 
 def test_samples_that_were_interrupted_go_on(
@@ -198,7 +205,8 @@ def test_samples_that_were_interrupted_go_on(
         return real(prior, wish)
 
     monkeypatch.setattr(training.judge.draw, "draw_all", counted)
-    assert judge_samples(again, tmp_path, COMMAND).document == judgement.document
+    went_on = judge_samples(again, tmp_path, COMMAND).document
+    assert _found(went_on) == _found(judgement.document)
     labels = [wish.label for wish in drawn if wish.label is not None]
     assert len(first) == 5
     assert not {wish.label for wish in first} & set(labels)
