@@ -53,7 +53,8 @@ QUERIES = [
     "?size=3x3",
     "?layout=flat",
 ]
-ACCEPTS = ["application/json", "application/json", "application/x-npy", "*/*", BITSTREAM]
+ACCEPTS = ["application/json", "application/json", "application/x-npy", "*/*"]
+ACCEPTS_OF_TOKENS = [*ACCEPTS, BITSTREAM]
 
 
 def _mutated(rng: random.Random, body: bytes) -> bytes:
@@ -99,7 +100,8 @@ def _call(client: httpx.Client, rng: random.Random, routes: Mapping[str, Bodies]
     path, bodies = rng.choice(list(routes.items()))
     headers, body = rng.choice(bodies)
     query = rng.choice(QUERIES) if rng.random() < 0.2 else ""
-    accept = rng.choice(ACCEPTS)
+    # Only tokens of images are sent as a bitstream; elsewhere such a call ends before it begins.
+    accept = rng.choice(ACCEPTS_OF_TOKENS if path == "/v1/encode" else ACCEPTS)
     answer = client.post(
         path + query, content=_mutated(rng, body), headers={**headers, "Accept": accept}
     )
