@@ -88,6 +88,5 @@ def test_a_picture_stands_beside_it(report: dict[str, Any], tmp_path: Path) -> N
 
 
 def test_the_published_page_is_what_its_report_gives() -> None:
-    if PUBLISHED.exists():
-        page = markdown(json.loads(PUBLISHED.read_text()), "serving.png")
-        assert PUBLISHED.with_suffix(".md").read_text() == page
+    page = markdown(json.loads(PUBLISHED.read_text()), "serving.png")
+    assert PUBLISHED.with_suffix(".md").read_text() == page
