@@ -236,6 +236,9 @@ def compare_priors(
         Path, typer.Argument(help="A TOML file: training/configs/priors/compare.toml.")
     ],
     work: Annotated[Path, typer.Option(help="Where the runs train.")] = Path("runs/priors"),
+    row: Annotated[
+        list[str] | None, typer.Option(help="Train this row alone; may be given several times.")
+    ] = None,
     overrides: Overrides = None,
     threads: Threads = None,
 ) -> None:
@@ -247,7 +250,7 @@ def compare_priors(
     if threads:
         torch.set_num_threads(threads)
     comparison = load_prior_comparison(config, overrides or ())
-    document = run_comparison(comparison, work)
+    document = run_comparison(comparison, work, row or ())
     page, picture = comparison.store.with_suffix(".md"), comparison.store.with_suffix(".png")
     page.write_text(priors_page(document, picture.name))
     draw(document, picture)

@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from training.files import locked, write_whole
+
 Record = dict[str, Any]
 
 
@@ -35,12 +37,12 @@ class Store:
     def append(self, record: Record) -> None:
         """Add a record, whole or not at all; one whose digest is there already changes nothing."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked_folder(self.path.parent):
+        with locked(self.path.parent):
             records = self.records()
             if any(known["digest"] == record["digest"] for known in records):
                 return
             lines = [json.dumps(item, allow_nan=False) for item in (*records, record)]
-            _write("[\n" + ",\n".join(lines) + "\n]\n", self.path)
+            write_whole(("[\n" + ",\n".join(lines) + "\n]\n").encode(), self.path)
 
 
 @contextmanager
@@ -71,23 +73,3 @@ def _open_claim(folder: Path) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
             return os.open(folder / "claim", os.O_RDWR | os.O_CREAT)
-
-
-@contextmanager
-def _locked_folder(folder: Path) -> Iterator[None]:
-    """One process at a time; the folder itself is what is locked, so that no lock file stays."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _write(text: str, path: Path) -> None:
-    temporary = path.with_suffix(".json.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -2,32 +2,44 @@
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.priors import TABLES
-from training.priors.measure import bits_of_images, standard_error
+from training.priors.measure import bits_of_images
 from training.priors.runs import load_model, train_prior
 from training.priors.settings import PriorSettings
+from training.priors.store import FinishedRow, PriorStore
 from training.priors.tokens import load_tokens
 from training.progress import Show, bar
 from training.settings import SettingsError, mistakes, read_table
 from vqtok.bundle import Bundle
 
 TOKENS_FILE = "tokens.npz"
-BITS_FILE = "test-bits.npy"
+
+
+class PriorRow(BaseModel):
+    """A prior under a name; `schedule` is what it does otherwise than the base."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    prior: dict[str, Any]
+    schedule: dict[str, Any] = Field(default_factory=dict[str, Any])
+
+    @property
+    def is_learned(self) -> bool:
+        return self.prior.get("kind") not in TABLES
 
 
 class PriorComparison(BaseModel):
-    """title: of the page. store: the JSON that results are kept in, from the configuration's
-    working directory. base: settings of a prior's training that all rows share. rows: a name and
-    a prior each, tables among them, which have nothing to search.
+    """title: of the page. store: the JSON that results are kept in, from the working directory,
+    with the bits of every test image beside it. base: settings of a prior's training that all rows
+    share. rows: tables among them, which have nothing to search.
 
     learning_rates, search_share: every learned row is trained with each rate over that share of the
     epochs, and over all of them with the best.
@@ -38,15 +50,16 @@ class PriorComparison(BaseModel):
     title: str
     store: Path
     base: dict[str, Any]
-    rows: list[dict[str, Any]] = Field(min_length=1)
+    rows: list[PriorRow] = Field(min_length=1)
     learning_rates: list[float] = Field(min_length=1)
     search_share: float = Field(default=0.2, gt=0, le=1)
 
-    def settings(self, row: Mapping[str, Any], rate: float | None, share: float) -> PriorSettings:
+    def settings(self, row: PriorRow, rate: float | None, share: float) -> PriorSettings:
         """Those of a row at a learning rate, over a share of the epochs. Raises SettingsError."""
         table = copy.deepcopy(self.base)
-        table |= {"name": row["name"], "prior": row["prior"]}
-        schedule = table.setdefault("schedule", {})
+        table |= {"name": row.name, "prior": row.prior}
+        schedule = table.setdefault("schedule", {}) | row.schedule
+        table["schedule"] = schedule
         if rate is None:
             schedule["epochs"] = 0.0
         else:
@@ -55,22 +68,7 @@ class PriorComparison(BaseModel):
         try:
             return PriorSettings.model_validate(table)
         except ValidationError as error:
-            raise SettingsError(f"row {row['name']}: {mistakes(error)}") from error
-
-
-@dataclass(frozen=True)
-class Finished:
-    """One row: the search that came before (validation bits by learning rate), and its result."""
-
-    name: str
-    searched: dict[str, float]
-    result: dict[str, Any]
-    bits: NDArray[np.float64]
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether the bits are code lengths and no bound on them."""
-        return self.result.get("is_exact", True)
+            raise SettingsError(f"row {row.name}: {mistakes(error)}") from error
 
 
 def load_prior_comparison(path: Path, overrides: Sequence[str] = ()) -> PriorComparison:
@@ -81,73 +79,86 @@ def load_prior_comparison(path: Path, overrides: Sequence[str] = ()) -> PriorCom
         raise SettingsError(f"{path}: {mistakes(error)}") from error
 
 
-def compare_priors(comparison: PriorComparison, work: Path, show: Show = bar) -> dict[str, Any]:
-    """Train what is not trained yet below `work`, measure all rows on the test images, and write
-    the store. Gives what it holds.
+def compare_priors(
+    comparison: PriorComparison, work: Path, names: Sequence[str] = (), show: Show = bar
+) -> dict[str, Any]:
+    """Train the rows `names`, or all, that the store does not have, below `work`; measure each on
+    the test images as it ends, and put it into the store. Gives what that holds. Several processes
+    may work on different rows of a store at a time.
+
+    Raises SettingsError for a name that no row has, and for a row of the store that was trained
+    otherwise than the comparison says.
     """
-    finished = [_row(comparison, row, work, show) for row in comparison.rows]
-    document: dict[str, Any] = {
-        "title": comparison.title,
-        "search_share": comparison.search_share,
-        "rows": [_record(each, finished) for each in finished],
+    known = [row.name for row in comparison.rows]
+    for name in names:
+        if name not in known:
+            raise SettingsError(f"no row is called {name!r}; there are {', '.join(known)}")
+    store = PriorStore(comparison.store)
+    for name in store.rows():
+        if name not in known:
+            raise SettingsError(
+                f"{comparison.store} has a row {name}, which the comparison has not: name another "
+                "store, or move this one away"
+            )
+    for row in comparison.rows:
+        finished = store.rows().get(row.name)
+        if finished is not None:
+            _require_same(finished, comparison, row)
+        elif not names or row.name in names:
+            about = {"title": comparison.title, "search_share": comparison.search_share}
+            store.add(_trained(comparison, row, work, show), known, **about)
+    return store.document()
+
+
+def _require_same(finished: FinishedRow, comparison: PriorComparison, row: PriorRow) -> None:
+    record = finished.record
+    settings = comparison.settings(row, record["learning_rate"], 1.0)
+    asked = {
+        "settings": json.loads(json.dumps(settings.to_table())),
+        "tokenizer_id": str(Bundle.open(settings.bundle).manifest.tokenizer_id),
+        "rates": list(_rates(comparison, row)),
+        "search_share": comparison.search_share if row.is_learned else None,
     }
-    comparison.store.parent.mkdir(parents=True, exist_ok=True)
-    comparison.store.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-    return document
+    was = {name: record[name] for name in ("settings", "tokenizer_id", "search_share")}
+    was["rates"] = list(record["searched"])
+    if asked != was:
+        different = ", ".join(name for name in asked if asked[name] != was[name])
+        raise SettingsError(
+            f"{comparison.store} has a row {row.name} that was trained otherwise ({different}): "
+            "name another store, or move this one away"
+        )
 
 
-def _row(comparison: PriorComparison, row: Mapping[str, Any], work: Path, show: Show) -> Finished:
-    folder, tokens = work / row["name"], work / TOKENS_FILE
-    is_learned = row["prior"]["kind"] not in TABLES
+def _rates(comparison: PriorComparison, row: PriorRow) -> dict[str, float]:
+    return {f"{rate:g}": rate for rate in comparison.learning_rates} if row.is_learned else {}
+
+
+def _trained(comparison: PriorComparison, row: PriorRow, work: Path, show: Show) -> FinishedRow:
+    folder, tokens_file = work / row.name, work / TOKENS_FILE
     searched: dict[str, float] = {}
-    rate: float | None = None
-    if is_learned:
-        for each in comparison.learning_rates:
-            settings = comparison.settings(row, each, comparison.search_share)
-            found = train_prior(settings, folder / f"{each:g}", tokens_file=tokens, show=show)
-            searched[f"{each:g}"] = found["validation"]["bits_per_image"]
-        rate = float(min(searched, key=lambda name: searched[name]))
-    settings = comparison.settings(row, rate, 1.0)
-    result = train_prior(settings, folder / "whole", tokens_file=tokens, show=show)
-    return Finished(row["name"], searched, result, _test_bits(folder / "whole", tokens))
-
-
-def _test_bits(folder: Path, tokens_file: Path) -> NDArray[np.float64]:
-    """Bits of each test image, or the bound on them, measured once and kept in the run's folder."""
-    path = folder / BITS_FILE
-    if not path.exists():
-        settings, prior = load_model(folder)
-        tokens = load_tokens(Bundle.open(settings.bundle), settings.data, tokens_file)
-        np.save(path, bits_of_images(prior, tokens.test, labelled=False, description="test"))
-    return np.load(path)
-
-
-def _record(row: Finished, others: Sequence[Finished]) -> dict[str, Any]:
-    kept = ("schedule", "schedules", "parameters", "steps", "images", "seconds", "hardware")
-    rate = row.result["settings"]["optimiser"]["learning_rate"]
-    return {
+    rates = _rates(comparison, row)
+    for name, rate in rates.items():
+        settings = comparison.settings(row, rate, comparison.search_share)
+        found = train_prior(settings, folder / name, tokens_file=tokens_file, show=show)
+        searched[name] = found["validation"]["bits_per_image"]
+    best = rates[min(searched, key=lambda name: searched[name])] if searched else None
+    settings = comparison.settings(row, best, 1.0)
+    result = train_prior(settings, folder / "whole", tokens_file=tokens_file, show=show)
+    _, prior = load_model(folder / "whole")
+    test = load_tokens(Bundle.open(settings.bundle), settings.data, tokens_file).test
+    bits = bits_of_images(prior, test, labelled=False, description="test")
+    record = {
         "name": row.name,
-        "num_tokens": row.result["num_tokens"],
-        "kind": row.result["settings"]["prior"]["kind"],
-        "is_exact": row.is_exact,
-        **{name: row.result[name] for name in (*kept, "commit", "history", "validation")},
-        "learning_rate": rate if row.searched else None,
-        "searched": row.searched,
-        "test": {
-            "images": len(row.bits),
-            "bits_per_image": float(row.bits.mean()),
-            "standard_error": standard_error(row.bits),
-        },
-        # The mean over images of this row's bits minus another's, and its 95 % interval; where
-        # both are code lengths.
-        "minus": {
-            other.name: _interval(row.bits - other.bits)
-            for other in others
-            if other is not row and row.is_exact and other.is_exact
-        },
+        "kind": settings.prior.kind,
+        "learning_rate": best,
+        "searched": searched,
+        "search_share": comparison.search_share if row.is_learned else None,
+        **{name: result[name] for name in _KEPT},
     }
+    return FinishedRow(record, bits.astype(np.float32))
 
 
-def _interval(differences: NDArray[np.float64]) -> list[float]:
-    mean, half = float(differences.mean()), 1.96 * standard_error(differences)
-    return [mean, mean - half, mean + half]
+_KEPT = (
+    *("settings", "tokenizer_id", "num_tokens", "is_exact", "schedule", "schedules"),
+    *("parameters", "steps", "images", "seconds", "hardware", "commit", "history", "validation"),
+)

@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 
 from tests.training.priors.test_run import LEARNED, settings_for
-from training.priors.compare import PriorComparison, compare_priors
+from training.priors.compare import PriorComparison, PriorRow, compare_priors
+from training.priors.measure import bits_of_images
 from training.priors.page import draw, priors_page, verdict
+from training.priors.runs import load_model
 from training.priors.times import TimeTerms
+from training.priors.tokens import load_tokens
+from training.settings import SettingsError
 from vqtok.bundle import Bundle
 
 
@@ -25,7 +29,7 @@ def comparison(
         store=tmp_path_factory.mktemp("store") / "priors.json",
         base=base,
         rows=[
-            {"name": kind, "prior": {"kind": kind, "options": LEARNED.get(kind, {})}}
+            PriorRow(name=kind, prior={"kind": kind, "options": LEARNED.get(kind, {})})
             for kind in ("uniform", "position", "masked", "autoregressive")
         ],
         learning_rates=[1e-3, 1e-2],
@@ -63,10 +67,14 @@ def test_every_learned_row_has_the_same_search_and_tables_have_none(
         )
 
 
-def test_differences_are_paired_over_the_test_images(document: dict[str, Any], work: Path) -> None:
+def test_differences_are_paired_over_the_test_images(
+    comparison: PriorComparison, document: dict[str, Any], work: Path
+) -> None:
     rows = {row["name"]: row for row in document["rows"]}
-    bits = {name: np.load(work / name / "whole" / "test-bits.npy") for name in rows}
+    with np.load(comparison.store.with_suffix(".npz")) as kept:
+        bits = {name: kept[name].astype(float) for name in rows}
     assert all(len(each) == 24 for each in bits.values())
+    assert bits["masked"] == pytest.approx(measured(work / "masked" / "whole", comparison, work))
     difference = bits["masked"] - bits["position"]
     mean, low, high = rows["masked"]["minus"]["position"]
     assert mean == pytest.approx(difference.mean())
@@ -75,13 +83,53 @@ def test_differences_are_paired_over_the_test_images(document: dict[str, Any], w
     assert rows["uniform"]["test"]["standard_error"] == pytest.approx(0, abs=1e-9)
 
 
-def test_what_is_done_is_not_done_again(
-    comparison: PriorComparison, document: dict[str, Any], work: Path
+def measured(run: Path, comparison: PriorComparison, work: Path) -> Any:
+    settings, prior = load_model(run)
+    tokens = load_tokens(Bundle.open(settings.bundle), settings.data, work / "tokens.npz")
+    return bits_of_images(prior, tokens.test, labelled=False)
+
+
+def test_what_the_store_has_is_not_trained_again(
+    comparison: PriorComparison, document: dict[str, Any], tmp_path: Path
 ) -> None:
-    checkpoints = sorted(work.rglob("checkpoint.pt"))
-    before = [path.stat().st_mtime_ns for path in checkpoints]
-    assert compare_priors(comparison, work) == document
-    assert [path.stat().st_mtime_ns for path in checkpoints] == before
+    """Not even where the runs are gone."""
+    assert compare_priors(comparison, tmp_path) == document
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_may_come_one_by_one_in_any_order(
+    comparison: PriorComparison, document: dict[str, Any], work: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "priors.json"
+    alone = comparison.model_copy(update={"store": store})
+    for names in (["masked", "uniform"], ["position"], ["autoregressive"]):
+        found = compare_priors(alone, work, names)
+        assert found == json.loads(store.read_text())
+        known = [row["name"] for row in found["rows"]]
+        assert set(names) <= set(known)
+        assert known == [row.name for row in comparison.rows if row.name in known]
+    assert found == document
+
+
+def test_rows_that_were_trained_otherwise_are_refused_and_kept(
+    comparison: PriorComparison, document: dict[str, Any], tmp_path: Path
+) -> None:
+    longer = {**comparison.base, "schedule": {**comparison.base["schedule"], "epochs": 5}}
+    *others, masked, last = comparison.rows
+    own = masked.model_copy(update={"schedule": {"batch_size": 8}})
+    for changed, why in (
+        ({"base": longer}, r"a row masked that was trained otherwise \(settings\)"),
+        ({"learning_rates": [1e-3]}, r"a row masked that was trained otherwise \(rates\)"),
+        ({"search_share": 0.25}, r"a row masked that was trained otherwise \(search_share\)"),
+        ({"rows": [*others, own, last]}, r"a row masked that was trained otherwise \(settings\)"),
+        ({"rows": [*others, last]}, "a row masked, which the comparison has not"),
+    ):
+        with pytest.raises(SettingsError, match=why):
+            compare_priors(comparison.model_copy(update=changed), tmp_path)
+    with pytest.raises(SettingsError, match="no row is called 'mask'; there are uniform"):
+        compare_priors(comparison, tmp_path, ["mask"])
+    assert json.loads(comparison.store.read_text()) == document
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_page_says_what_the_store_holds(
