@@ -1,0 +1,1 @@
+"""What `python -m training` can do: a function for each command."""
