@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +30,15 @@ from benchmarks.serving.processes import processor_name
 from training.data.cifar10 import load_cifar10
 from training.results import commit
 from vqtok import Tokenizer
-from vqtok.bitstream import CODERS, BitstreamReader, StreamHeader, stream_bytes
+from vqtok.bitstream import CODERS, BitstreamReader, Coding, StreamHeader, stream_bytes
+from vqtok.bitstream.coders import PORTABLE
 from vqtok.tokens import ImageTokens
 
 Pixels = NDArray[np.uint8]
+ResultT = TypeVar("ResultT")
 SHEET = 10
 REPEATS = 5
+NEURAL_REPEATS = 1
 QUALITIES = range(1, 101)
 TRIED_IMAGES = 1_000
 """The quality is looked for on so many images, and its neighbours are then tried on all."""
@@ -55,18 +58,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bundle", type=Path, default=Path("bundles/cifar10-gmvq"))
     parser.add_argument("--data", type=Path, required=True, help="The folder of CIFAR-10.")
     parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument(
+        "--prior-images",
+        type=int,
+        default=1_000,
+        help="Of them, for the coder that runs a network.",
+    )
     parser.add_argument("--output", type=Path, default=Path("docs/results/bits.json"))
     options = parser.parse_args(arguments)
     images = load_cifar10(options.data)[1][: options.images]
     with Tokenizer.open(options.bundle, "cpu") as tokenizer:
-        report = measure(tokenizer, images)
+        report = measure(tokenizer, images, options.prior_images)
     options.output.write_text(json.dumps(report, indent=1) + "\n")
     options.output.with_suffix(".md").write_text(markdown(report))
     return 0
 
 
-def measure(tokenizer: Tokenizer, images: Pixels) -> dict[str, Any]:
-    """Everything about these images (N, H, W, 3)."""
+def measure(tokenizer: Tokenizer, images: Pixels, prior_images: int) -> dict[str, Any]:
+    """Everything about these images (N, H, W, 3), and the first `prior_images` by the prior."""
     items, mse = _tokens(tokenizer, images)
     tokens = np.stack([item.tokens for item in items])
     info = tokenizer.info
@@ -77,7 +86,10 @@ def measure(tokenizer: Tokenizer, images: Pixels) -> dict[str, Any]:
         "pixels": images.shape[1] * images.shape[2],
         "tokens": tokens[0].size,
         "mse": mse,
-        "coders": {name: _coder(name, items, tokenizer) for name in CODERS},
+        "coders": {
+            name: _coder(name, items if name in PORTABLE else items[:prior_images], tokenizer)
+            for name in CODERS
+        },
         "packers": _packers(tokens.astype("<u2").tobytes(), len(images)),
         "files": {
             **{name: _lossless(images, rule) for name, rule in LOSSLESS.items()},
@@ -112,40 +124,52 @@ def _coder(name: str, items: Sequence[ImageTokens], tokenizer: Tokenizer) -> dic
         codebook_id=info.codebook_id,
         tokenizer_id=info.tokenizer_id,
     )
-    reason = coding.obstacle(name, (items[0].grid[0], items[0].grid[1]))
+    grid = (items[0].grid[0], items[0].grid[1])
+    reason = coding.obstacle(name, grid)
     if reason is not None:
         return {"bits": None, "reason": reason}
-    tokens = np.stack([item.tokens for item in items])
-    lengths = coding.bits(name, tokens.reshape(*tokens.shape[:3], -1))
     num_tokens = sum(item.tokens.size for item in items)
+    is_bound = name not in PORTABLE
 
     def write() -> bytes:
-        is_bound = not CODERS[name].is_portable
         return b"".join(stream_bytes(items, header, coding, name, machine_bound=is_bound))
-
-    stream = write()
 
     def read() -> int:
         reader = BitstreamReader(stream, tables=coding.tables, prior=coding.prior)
         return sum(len(chunk.tokens) for chunk in reader.chunks())
 
-    assert read() == len(items)
-    return {
+    repeats = NEURAL_REPEATS if is_bound else REPEATS
+    stream, write_seconds = _shortest(write, repeats)
+    num_read, read_seconds = _shortest(read, repeats)
+    assert num_read == len(items)
+    found = {
+        "images": len(items),
         "bits": 8 * len(stream) / len(items),
-        "code_length": float(np.mean(lengths)),
-        "encoded_tokens_per_second": num_tokens / _seconds(write),
-        "decoded_tokens_per_second": num_tokens / _seconds(read),
+        "code_length": _code_length(name, items, coding),
+        "encoded_tokens_per_second": num_tokens / write_seconds,
+        "decoded_tokens_per_second": num_tokens / read_seconds,
     }
+    if is_bound:
+        others = [other for other in PORTABLE if coding.obstacle(other, grid) is None]
+        found["beside"] = {other: _code_length(other, items, coding) for other in others}
+    return found
 
 
-def _seconds(run: Callable[[], object]) -> float:
-    """The shortest of some runs."""
+def _code_length(name: str, items: Sequence[ImageTokens], coding: Coding) -> float:
+    """Bits an image that the model of a coder gives the tokens."""
+    tokens = np.stack([item.tokens for item in items])
+    return float(np.mean(coding.bits(name, tokens.reshape(*tokens.shape[:3], -1))))
+
+
+def _shortest(run: Callable[[], ResultT], repeats: int) -> tuple[ResultT, float]:
+    """What it gives, and the seconds of the shortest of some runs."""
     times: list[float] = []
-    for _ in range(REPEATS):
+    while True:
         started = time.perf_counter()
-        run()
+        result = run()
         times.append(time.perf_counter() - started)
-    return min(times)
+        if len(times) == repeats:
+            return result, min(times)
 
 
 def _packers(data: bytes, count: int) -> dict[str, Any]:
