@@ -3,14 +3,15 @@
 import copy
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.priors import TABLES
-from training.priors.measure import bits_of_images
+from models.priors import TABLES, MaskedPrior
+from training.priors.measure import bits_of_images, first, one_by_one
 from training.priors.runs import load_model, train_prior
 from training.priors.settings import PriorSettings
 from training.priors.store import FinishedRow, PriorStore
@@ -145,8 +146,8 @@ def _trained(comparison: PriorComparison, row: PriorRow, work: Path, show: Show)
     settings = comparison.settings(row, best, 1.0)
     result = train_prior(settings, folder / "whole", tokens_file=tokens_file, show=show)
     _, prior = load_model(folder / "whole")
-    test = load_tokens(Bundle.open(settings.bundle), settings.data, tokens_file).test
-    bits = bits_of_images(prior, test, labelled=False, description="test")
+    tokens = load_tokens(Bundle.open(settings.bundle), settings.data, tokens_file)
+    bits = bits_of_images(prior, tokens.test, labelled=False, description="test")
     record = {
         "name": row.name,
         "kind": settings.prior.kind,
@@ -155,6 +156,9 @@ def _trained(comparison: PriorComparison, row: PriorRow, work: Path, show: Show)
         "search_share": comparison.search_share if row.is_learned else None,
         **{name: result[name] for name in _KEPT},
     }
+    if isinstance(prior, MaskedPrior):
+        watched = first(tokens.validation, settings.schedule.choosing_images)
+        record["one_by_one"] = asdict(one_by_one(prior, watched))
     return FinishedRow(record, bits.astype(np.float32))
 
 

@@ -85,6 +85,16 @@ def choose_schedule(
     ]
 
 
+def one_by_one(prior: Prior, part: TokenPart) -> ScheduleBits:
+    """What images would take if each token were drawn by itself, given all before it in the Halton
+    order; the prior keeps the schedule that it has.
+    """
+    kept = prior.schedule
+    (found,) = choose_schedule(prior, (f"halton-{prior.shape.num_positions}",), part)
+    prior.set_schedule(kept)
+    return found
+
+
 def standard_error(values: NDArray[np.float64]) -> float:
     """Of the mean of independent values (n,); 0 of a single one."""
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0

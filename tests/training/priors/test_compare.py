@@ -170,6 +170,22 @@ def test_bounds_are_never_taken_for_code_lengths(document: dict[str, Any], tmp_p
     assert (tmp_path / "priors.png").stat().st_size > 10_000
 
 
+def test_it_says_how_much_of_the_distance_is_drawing_tokens_together(
+    document: dict[str, Any],
+) -> None:
+    rows = {row["name"]: row for row in document["rows"]}
+    assert [name for name in rows if "one_by_one" in rows[name]] == ["masked"]
+    alone, chosen = rows["masked"]["one_by_one"], rows["masked"]["schedules"]
+    assert (alone["schedule"], alone["passes"]) == ("halton-64", 64)
+    assert rows["masked"]["schedule"] in {each["schedule"] for each in chosen}
+    page = priors_page(document, "priors.png")
+    assert f"| masked | halton-64 | 64 | {alone['bits_per_image']:.2f} |" in page
+    (together,) = [e for e in chosen if e["schedule"] == rows["masked"]["schedule"]]
+    gone = together["bits_per_image"] - alone["bits_per_image"]
+    last = rows["autoregressive"]["history"][-1]["bits_per_image"]
+    assert f"({together['bits_per_image']:.1f} to {last:.1f} bits) {gone:.1f} would go" in page
+
+
 def row(name: str, bits: float, **others: float) -> dict[str, Any]:
     minus = {other: [bits - b, bits - b - 1, bits - b + 1] for other, b in others.items()}
     return {"name": name, "kind": name, "test": {"bits_per_image": bits}, "minus": minus}
