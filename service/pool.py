@@ -4,6 +4,7 @@ and serialising bodies. How much they are given is bounded by admission.
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
@@ -22,9 +23,17 @@ class Pool:
     """
 
     def __init__(self, num_threads: int | None) -> None:
-        self._threads = ThreadPoolExecutor(
-            num_threads or max(LEAST_THREADS, 2 * usable_cores()), thread_name_prefix="image"
-        )
+        count = num_threads or max(LEAST_THREADS, 2 * usable_cores())
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="image")
+        # Each keeps some memory of its own. With all there from the start, a service has its full
+        # size after some minutes, and not after its busiest hour.
+        all_there = threading.Barrier(count)
+        try:
+            for _ in range(count):
+                self._threads.submit(all_there.wait)
+        except BaseException:
+            all_there.abort()
+            raise
 
     async def run(
         self,

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -26,6 +27,38 @@ def test_cancelled_before_it_began_it_never_runs() -> None:
         pool.close()
 
     asyncio.run(run())
+
+
+def test_all_threads_are_there_from_the_start_and_no_more_ever() -> None:
+    async def run() -> None:
+        before = threading.active_count()
+        pool = Pool(5)
+        assert threading.active_count() == before + 5
+        found = await asyncio.gather(*(pool.run(threading.get_ident) for _ in range(50)))
+        assert threading.active_count() == before + 5
+        assert len(set(found)) <= 5
+        pool.close()
+
+    asyncio.run(run())
+
+
+def test_a_pool_without_its_last_thread_lets_the_others_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before, start = threading.active_count(), threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        if threading.active_count() >= before + 2:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        Pool(3)
+    ends_at = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < ends_at:
+        time.sleep(0.01)
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("num_cancels", [1, 3])
