@@ -154,6 +154,7 @@ def _trained(comparison: PriorComparison, row: PriorRow, work: Path, show: Show)
         "learning_rate": best,
         "searched": searched,
         "search_share": comparison.search_share if row.is_learned else None,
+        "passes": prior.num_passes,
         **{name: result[name] for name in _KEPT},
     }
     if isinstance(prior, MaskedPrior):

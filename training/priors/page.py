@@ -52,8 +52,7 @@ def priors_page(document: Mapping[str, Any], picture: str) -> str:
         f"![Bits an image of each prior, and the learning curves]({picture})",
         "## The search",
         _search(rows),
-        "## Schedules",
-        _schedules([row for row in rows if _is_exact(row)]),
+        *_schedules([row for row in rows if _is_exact(row)]),
         *(_terms(row) for row in rows if not _is_exact(row)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -84,7 +83,7 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
         for row in rows
         if not _is_exact(row)
     ]
-    return "; ".join(sentences) + "."
+    return "; ".join(sentences) + "." if sentences else ""
 
 
 def _why(masked: Mapping[str, Any], autoregressive: Mapping[str, Any]) -> list[str]:
@@ -126,13 +125,12 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     bits, error = row["test"]["bits_per_image"], row["test"]["standard_error"]
-    passes = {each["schedule"]: each["passes"] for each in row["schedules"]}
     rate, most = row["learning_rate"], _most(row)
     return [
         row["name"],
         f"{most}{bits:.2f} ± {1.96 * error:.2f}",
         f"{most}{bits / row['num_tokens']:.3f}",
-        f"{row['schedule']}" + (f" ({passes[row['schedule']]})" if passes else ""),
+        f"{row['schedule']} ({row['passes']})",
         f"{row['parameters']:,}",
         f"{row['images']:,}",
         "" if rate is None else f"{rate:g}",
@@ -151,13 +149,14 @@ def _search(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _schedules(rows: Sequence[Mapping[str, Any]]) -> str:
+def _schedules(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     body = [
         [row["name"], each["schedule"], str(each["passes"]), f"{each['bits_per_image']:.2f}"]
         for row in rows
         for each in (*row["schedules"], *_alone(row))
     ]
-    return f"{SCHEDULES}\n\n{markdown_table(['prior', 'schedule', 'passes', 'bits'], body)}"
+    table = markdown_table(["prior", "schedule", "passes", "bits"], body)
+    return ["## Schedules", SCHEDULES, table] if body else []
 
 
 def _alone(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:

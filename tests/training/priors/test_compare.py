@@ -139,8 +139,14 @@ def test_the_page_says_what_the_store_holds(
     page = priors_page(document, "priors.png")
     for row in document["rows"]:
         assert f"{row['test']['bits_per_image']:.2f} ±" in page
+    assert "| autoregressive |" in page
+    assert "raster (64)" in page
     draw(document, tmp_path / "priors.png")
     assert (tmp_path / "priors.png").stat().st_size > 10_000
+    (one,) = [row for row in document["rows"] if row["name"] == "uniform"]
+    alone = priors_page({**document, "rows": [{**one, "minus": {}}]}, "priors.png")
+    assert "\n\n.\n" not in alone
+    assert "## Schedules" not in alone
 
 
 def test_bounds_are_never_taken_for_code_lengths(document: dict[str, Any], tmp_path: Path) -> None:
@@ -152,6 +158,7 @@ def test_bounds_are_never_taken_for_code_lengths(document: dict[str, Any], tmp_p
         "kind": "diffusion",
         "is_exact": False,
         "schedule": "steps-60",
+        "passes": 60,
         "schedules": [figures | {"schedule": "steps-60", "passes": 60}],
         "test": {"images": 24, "bits_per_image": 123.45, "standard_error": 1.0},
     }
