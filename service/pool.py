@@ -25,8 +25,7 @@ class Pool:
     def __init__(self, num_threads: int | None) -> None:
         count = num_threads or max(LEAST_THREADS, 2 * usable_cores())
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="image")
-        # Each keeps some memory of its own. With all there from the start, a service has its full
-        # size after some minutes, and not after its busiest hour.
+        # Each keeps some memory of its own, which shall not come as late as the first busy hour.
         all_there = threading.Barrier(count)
         try:
             for _ in range(count):

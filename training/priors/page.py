@@ -97,8 +97,9 @@ def _why(masked: Mapping[str, Any], autoregressive: Mapping[str, Any]) -> list[s
     other = autoregressive["history"][-1]["bits_per_image"]
     sentence = (
         f"of the distance on the validation images ({chosen:.1f} to {other:.1f} bits) "
-        f"{chosen - alone:.1f} would go if masked drew one token a pass too; the rest is the "
-        "network's, which learns what is unknown given anything, and not one order alone"
+        f"{chosen - alone:.1f} would go if masked drew one token a pass too; the rest is in what "
+        "its network has learned, or in the order (Halton's there, raster here), which this does "
+        "not tell apart"
     )
     return [sentence]
 
