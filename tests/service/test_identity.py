@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import signal
 import zipfile
 from collections.abc import Generator
 from pathlib import Path
@@ -222,18 +223,37 @@ def test_64_clients_at_once_each_get_the_tokens_of_their_own_image(
     images = smooth_images(64 * 4, 32, 32, seed=77)
     expected = [item.tokens for item in tokenizer.encode(list(images)).images]
 
-    async def one_client(client: httpx.AsyncClient, first: int) -> None:
+    async def one_client(client: httpx.AsyncClient, first: int, sent: asyncio.Semaphore) -> None:
+        async def trace(event: str, info: object) -> None:
+            if event == "http11.send_request_body.complete":
+                sent.release()
+
         for index in range(first, first + 4):
             answer = await client.post(
-                "/v1/encode", content=_png(images[index]), headers={"Content-Type": "image/png"}
+                "/v1/encode",
+                content=_png(images[index]),
+                headers={"Content-Type": "image/png"},
+                extensions={"trace": trace},
             )
             assert answer.status_code == 200, answer.text
             np.testing.assert_array_equal(answer.json()["items"][0]["tokens"], expected[index])
 
     async def all_clients() -> None:
+        sent = asyncio.Semaphore(0)
         limits = httpx.Limits(max_connections=64)
-        async with httpx.AsyncClient(base_url=service.url, timeout=60, limits=limits) as client:
-            await asyncio.gather(*[one_client(client, 4 * number) for number in range(64)])
+        async with (
+            httpx.AsyncClient(base_url=service.url, timeout=60, limits=limits) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            # All have asked before any is answered, on however busy a machine.
+            service.signal(signal.SIGSTOP)
+            try:
+                for number in range(64):
+                    group.create_task(one_client(client, 4 * number, sent))
+                for _ in range(64):
+                    await sent.acquire()
+            finally:
+                service.signal(signal.SIGCONT)
 
     before = httpx.get(f"{service.url}/metrics").text
     asyncio.run(all_clients())
