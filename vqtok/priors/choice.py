@@ -88,8 +88,9 @@ def _of_model(logits: NDArray[Any], uniforms: Probabilities) -> Chosen:
     shifted = logits.astype(np.float64)
     shifted -= shifted.max(axis=-1, keepdims=True)
     cumulative = np.exp(shifted).cumsum(axis=-1)
-    total = cumulative[:, -1]
-    codes = _above(cumulative / total[:, None], uniforms)
+    total = cumulative[:, -1].copy()
+    cumulative /= total[:, None]
+    codes = _above(cumulative, uniforms)
     nats = float((shifted[np.arange(len(codes)), codes] - np.log(total)).sum())
     return Chosen(codes, nats, nats)
 

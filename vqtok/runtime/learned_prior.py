@@ -54,21 +54,15 @@ class OnnxPrior:
         labels: NDArray[np.int32],
         positions: NDArray[np.int32],
     ) -> NDArray[np.float32]:
-        parts = [
-            np.concatenate(
-                [
-                    self._run(
-                        tokens[row : row + self.num_rows],
-                        labels[row : row + self.num_rows],
-                        positions[row : row + self.num_rows, first : first + self.num_positions],
-                    )
-                    for first in range(0, positions.shape[1], self.num_positions)
-                ],
-                axis=1,
-            )
-            for row in range(0, len(tokens), self.num_rows)
-        ]
-        return np.concatenate(parts)
+        result = np.empty((*positions.shape, self.codebook_size), np.float32)
+        for row in range(0, len(tokens), self.num_rows):
+            rows = slice(row, row + self.num_rows)
+            for first in range(0, positions.shape[1], self.num_positions):
+                places = slice(first, first + self.num_positions)
+                result[rows, places] = self._run(
+                    tokens[rows], labels[rows], positions[rows, places]
+                )
+        return result
 
     def _run(
         self,
@@ -77,14 +71,21 @@ class OnnxPrior:
         positions: NDArray[np.int32],
     ) -> NDArray[np.float32]:
         count, asked = positions.shape
-        feed = {
-            "tokens": np.zeros((self.num_rows, tokens.shape[1]), np.int32),
-            "labels": np.zeros(self.num_rows, np.int32),
-            "positions": np.zeros((self.num_rows, self.num_positions), np.int32),
-        }
-        feed["tokens"][:count], feed["labels"][:count] = tokens, labels
-        feed["positions"][:count, :asked] = positions
+        feed = {"tokens": tokens, "labels": labels, "positions": positions}
+        if positions.shape != (self.num_rows, self.num_positions):
+            feed = {
+                "tokens": _padded(tokens, (self.num_rows, tokens.shape[1])),
+                "labels": _padded(labels, (self.num_rows,)),
+                "positions": _padded(positions, (self.num_rows, self.num_positions)),
+            }
         try:
             return self._session.run(["logits"], feed)[0][:count, :asked]
         except self._errors as error:
             raise ModelFailure(f"onnxruntime failed: {first_line(error)}") from error
+
+
+def _padded(array: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.int32]:
+    """The array with zeros behind it on each axis."""
+    padded = np.zeros(shape, np.int32)
+    padded[tuple(slice(side) for side in array.shape)] = array
+    return padded
