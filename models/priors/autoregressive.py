@@ -6,15 +6,18 @@ from torch.nn import functional
 
 from models.priors.base import Prior, TokenShape, chosen_log_prob
 from models.priors.labels import without_some
+from models.priors.schedules import reveal_order
 from models.priors.transformer import TokenTransformer, at
 from models.randomness import Noise
 
 
 class AutoregressivePrior(Prior):
-    """p(x_i | x_1 .. x_{i-1}) in raster order. The network is that of `MaskedPrior`, and as large.
+    """p(x_i | x_1 .. x_{i-1}). The network is that of `MaskedPrior`, and as large.
 
     A sample takes N passes, and tokens that are known in advance must come first, so that it does
     not paint into the middle of a grid.
+
+    order: a schedule that reveals one token at a time, such as "raster", or "halton-64" on 64.
     """
 
     any_order = False
@@ -26,12 +29,21 @@ class AutoregressivePrior(Prior):
         num_layers: int = 3,
         num_heads: int = 4,
         label_dropout: float = 0.1,
+        order: str = "raster",
     ) -> None:
-        super().__init__(shape, "raster")
+        super().__init__(shape, order)
+        if self.num_passes != shape.num_positions:
+            raise ValueError(
+                f"order {order!r} reveals several of the {shape.num_positions} tokens at a time"
+            )
         if not 0 <= label_dropout <= 1:
             raise ValueError("label_dropout is a share, in 0 .. 1")
         self.label_dropout = label_dropout
-        self.network = TokenTransformer(shape, width, num_layers, num_heads, causal=True)
+        sequence = torch.from_numpy(reveal_order(order, shape.grid))
+        self.network = TokenTransformer(
+            shape, width, num_layers, num_heads, causal=True, sequence=sequence
+        )
+        self.register_buffer("sequence", sequence, persistent=False)
 
     def begin(self, counts: Tensor, codes: Tensor | None = None) -> None:
         self.network.begin(counts, codes, self.shape)
@@ -51,6 +63,10 @@ class AutoregressivePrior(Prior):
         return chosen_log_prob(logits, tokens)
 
     def _features(self, tokens: Tensor, labels: Tensor) -> Tensor:
-        """Position i is given token i - 1, so that it knows all before it and not its own."""
+        """Each position is given the token before its own, so that it knows all before it and not
+        its own.
+        """
+        before = tokens[:, self.get_buffer("sequence")[:-1]]
         start = torch.full_like(tokens[:, :1], self.shape.unknown)
-        return self.network(torch.cat([start, tokens[:, :-1]], dim=1), labels)
+        features = self.network(torch.cat([start, before], dim=1), labels)
+        return features[:, self.groups]

@@ -19,11 +19,21 @@ class TokenTransformer(nn.Module):
     """Tokens (B, N) of which some are unknown, and labels (B,), to features (B, N, width).
 
     Pre-norm blocks of attention and GELU; a position is known by its row, its column, its level and
-    its own embedding; the label is added everywhere. causal: position i sees positions <= i only.
+    its own embedding; the label is added everywhere.
+
+    causal: each sees itself and those before it only. sequence: which position of the grid each of
+    the N is, int64 (N,); as they are numbered if None.
     """
 
     def __init__(
-        self, shape: TokenShape, width: int, num_layers: int, num_heads: int, *, causal: bool
+        self,
+        shape: TokenShape,
+        width: int,
+        num_layers: int,
+        num_heads: int,
+        *,
+        causal: bool,
+        sequence: Tensor | None = None,
     ) -> None:
         super().__init__()
         if width % num_heads:
@@ -38,6 +48,8 @@ class TokenTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, shape.codebook_size)
         places = torch.cartesian_prod(*(torch.arange(side) for side in shape.grid))
+        if sequence is not None:
+            places = places[sequence]
         self.register_buffer("places", places.T.contiguous(), persistent=False)
         initialise(self, self.blocks)
 

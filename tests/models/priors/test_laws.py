@@ -48,11 +48,27 @@ def test_a_token_does_not_know_itself_nor_what_comes_after(name: str) -> None:
         assert total == pytest.approx(1.0, abs=1e-6)
 
 
-def test_one_causal_pass_gives_what_a_pass_a_token_gives() -> None:
-    prior = tiny_prior("autoregressive")
+@pytest.mark.parametrize("order", ["raster", "halton-4"])
+def test_one_causal_pass_gives_what_a_pass_a_token_gives(order: str) -> None:
+    prior = tiny_prior("autoregressive", order=order)
     grids, labels = all_grids(), torch.ones(81, dtype=torch.long)
     token_by_token = Prior.log_prob(prior, grids, labels)
-    torch.testing.assert_close(prior.log_prob(grids, labels), token_by_token, atol=1e-5, rtol=0)
+    at_once = prior.log_prob(grids, labels)
+    torch.testing.assert_close(at_once, token_by_token, atol=1e-5, rtol=0)
+    assert float(at_once.sum(1).exp().sum()) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_the_network_knows_where_each_token_of_another_order_is() -> None:
+    prior = tiny_prior("autoregressive", order="halton-4")
+    order = prior.order.tolist()
+    assert order != [0, 1, 2, 3]
+    places = prior.get_submodule("network").get_buffer("places")
+    assert places.T.tolist() == [[each // 2, each % 2] for each in order]
+
+
+def test_an_autoregressive_prior_reveals_one_token_at_a_time() -> None:
+    with pytest.raises(ValueError, match="several of the 4 tokens"):
+        build_prior("autoregressive", TINY, {"order": "halton-2"})
 
 
 @pytest.mark.parametrize("name", LEARNED)
