@@ -43,7 +43,7 @@ class PriorComparison(BaseModel):
     share. rows: tables among them, which have nothing to search.
 
     learning_rates, search_share: every learned row is trained with each rate over that share of the
-    epochs, and over all of them with the best.
+    epochs, and over all of them with the best; with one rate there is nothing to search.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -121,7 +121,7 @@ def _require_same(finished: FinishedRow, comparison: PriorComparison, row: Prior
         "search_share": comparison.search_share if row.is_learned else None,
     }
     was = {name: record[name] for name in ("settings", "tokenizer_id", "search_share")}
-    was["rates"] = list(record["searched"])
+    was["rates"] = list(record["searched"]) or _only(record["learning_rate"])
     if asked != was:
         different = ", ".join(name for name in asked if asked[name] != was[name])
         raise SettingsError(
@@ -134,15 +134,19 @@ def _rates(comparison: PriorComparison, row: PriorRow) -> dict[str, float]:
     return {f"{rate:g}": rate for rate in comparison.learning_rates} if row.is_learned else {}
 
 
+def _only(rate: float | None) -> list[str]:
+    return [] if rate is None else [f"{rate:g}"]
+
+
 def _trained(comparison: PriorComparison, row: PriorRow, work: Path, show: Show) -> FinishedRow:
     folder, tokens_file = work / row.name, work / TOKENS_FILE
     searched: dict[str, float] = {}
     rates = _rates(comparison, row)
-    for name, rate in rates.items():
+    for name, rate in rates.items() if len(rates) > 1 else ():
         settings = comparison.settings(row, rate, comparison.search_share)
         found = train_prior(settings, folder / name, tokens_file=tokens_file, show=show)
         searched[name] = found["validation"]["bits_per_image"]
-    best = rates[min(searched, key=lambda name: searched[name])] if searched else None
+    best = rates[min(rates, key=lambda name: searched.get(name, 0.0))] if rates else None
     settings = comparison.settings(row, best, 1.0)
     result = train_prior(settings, folder / "whole", tokens_file=tokens_file, show=show)
     _, prior = load_model(folder / "whole")

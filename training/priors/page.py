@@ -9,11 +9,15 @@ from training.priors.terms import terms_table
 from training.tables import markdown_table
 
 HOW = (
-    "{rows} priors over the tokens of one bundle, {images:,} test images, no labels given. Every "
-    "learned prior was trained with each learning rate of the search over {share:.0%} of the "
-    "budget, the best by validation bits over all of it. Bits are exact: the sum of -log2 p of "
-    "all tokens, as the prior's own schedule factorises them.{bounded}"
+    "{rows} priors over the tokens of one bundle, {images:,} test images, no labels given. {rates} "
+    "Bits are exact: the sum of -log2 p of all tokens, as the prior's own schedule factorises "
+    "them.{bounded}"
 )
+SEARCHED = (
+    "Every learned prior was trained with each learning rate of the search over {share:.0%} of the "
+    "budget, the best by validation bits over all of it."
+)
+ONE_RATE = "Every learned prior was trained with the same learning rate; none was searched."
 BOUNDED = (
     " Not so those of {names}, marked ≤: they are a bound on what the sampler's tokens would take, "
     "and say nothing of by how much; no difference to other rows is one of code lengths."
@@ -38,10 +42,11 @@ def priors_page(document: Mapping[str, Any], picture: str) -> str:
     """Markdown of a store, the best prior last but first in the text."""
     rows: Sequence[Mapping[str, Any]] = document["rows"]
     names = ", ".join(row["name"] for row in rows if not _is_exact(row))
+    has_search = any(row["searched"] for row in rows)
     how = HOW.format(
         rows=len(rows),
         images=rows[0]["test"]["images"],
-        share=document["search_share"],
+        rates=SEARCHED.format(share=document["search_share"]) if has_search else ONE_RATE,
         bounded=BOUNDED.format(names=names) if names else "",
     )
     parts = [
@@ -50,8 +55,7 @@ def priors_page(document: Mapping[str, Any], picture: str) -> str:
         how,
         _table(rows),
         f"![Bits an image of each prior, and the learning curves]({picture})",
-        "## The search",
-        _search(rows),
+        *(["## The search", _search(rows)] if has_search else []),
         *_schedules([row for row in rows if _is_exact(row)]),
         *(_terms(row) for row in rows if not _is_exact(row)),
     ]
@@ -68,22 +72,27 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
         f"{after['name']} takes {_share(after, before)} than {before['name']}"
         for before, after in pairwise(ordered)
     ]
-    by_kind = {row["kind"]: row for row in rows}
-    if "masked" in by_kind and "autoregressive" in by_kind:
-        behind = (
-            by_kind["masked"]["test"]["bits_per_image"]
-            / by_kind["autoregressive"]["test"]["bits_per_image"]
-            - 1.0
-        )
-        within = "within" if behind <= NEAR else "NOT within"
-        sentences.append(f"masked is {behind:+.2%} from autoregressive, {within} {NEAR:.0%}")
-        sentences += _why(by_kind["masked"], by_kind["autoregressive"])
+    masked, autoregressive = (
+        [row for row in rows if row["kind"] == kind] for kind in ("masked", "autoregressive")
+    )
+    if len(masked) == len(autoregressive) == 1:
+        sentences += _distance(masked[0], autoregressive[0])
     sentences += [
         f"{row['name']} takes at most {row['test']['bits_per_image']:.2f} bits"
         for row in rows
         if not _is_exact(row)
     ]
     return "; ".join(sentences) + "." if sentences else ""
+
+
+def _distance(masked: Mapping[str, Any], autoregressive: Mapping[str, Any]) -> list[str]:
+    bits, least = (each["test"]["bits_per_image"] for each in (masked, autoregressive))
+    behind = bits / least - 1.0
+    within = "within" if behind <= NEAR else "NOT within"
+    return [
+        f"masked is {behind:+.2%} from autoregressive, {within} {NEAR:.0%}",
+        *_why(masked, autoregressive),
+    ]
 
 
 def _why(masked: Mapping[str, Any], autoregressive: Mapping[str, Any]) -> list[str]:

@@ -119,7 +119,7 @@ def test_rows_that_were_trained_otherwise_are_refused_and_kept(
     own = masked.model_copy(update={"schedule": {"batch_size": 8}})
     for changed, why in (
         ({"base": longer}, r"a row masked that was trained otherwise \(settings\)"),
-        ({"learning_rates": [1e-3]}, r"a row masked that was trained otherwise \(rates\)"),
+        ({"learning_rates": [1e-3, 3e-2]}, r"a row masked that was trained otherwise \(rates\)"),
         ({"search_share": 0.25}, r"a row masked that was trained otherwise \(search_share\)"),
         ({"rows": [*others, own, last]}, r"a row masked that was trained otherwise \(settings\)"),
         ({"rows": [*others, last]}, "a row masked, which the comparison has not"),
