@@ -1,5 +1,8 @@
 """One admitted request at work: its images go through in chunks, several chunks at a time."""
 
+# Else those of the functions inside others are evaluated on every request.
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,9 +46,7 @@ class Job:
         self._turns = asyncio.Semaphore(2 * self.model.engine.num_runners)
 
     @staticmethod
-    def of(
-        request: Request, model: Model, *, per_item: bool = False, strict: bool = False
-    ) -> "Job":
+    def of(request: Request, model: Model, *, per_item: bool = False, strict: bool = False) -> Job:
         """The job of a request."""
         service, call = service_of(request), call_of(request)
         work = Work(model, service.pool, call, service.settings.tile_pixels, strict=strict)

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -204,6 +204,10 @@ def _batcher(
     )
 
 
+RECENT_SHAPES = 256
+"""Limits of so many shapes are remembered: they are asked for several times a request."""
+
+
 def batch_limit(
     engine: Engine, manifest: Manifest, batch_pixels: int
 ) -> Callable[[str, tuple[int, ...]], int]:
@@ -226,7 +230,7 @@ def batch_limit(
         area = _area(kind, shape, manifest)
         return max(1, min(engine.max_batch_images, pixels // area))
 
-    return limit
+    return lru_cache(RECENT_SHAPES)(limit)
 
 
 def loop_limit(
@@ -245,7 +249,7 @@ def loop_limit(
             one = costs.seconds(work, _area(kind, shape, manifest))
         return min(max_rows(kind, shape), int(seconds / one))
 
-    return limit
+    return lru_cache(RECENT_SHAPES)(limit)
 
 
 def _area(kind: str, shape: tuple[int, ...], manifest: Manifest) -> int:

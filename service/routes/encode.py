@@ -1,5 +1,8 @@
 """`POST /v1/encode`: images to tokens."""
 
+# Else those of the functions inside others are evaluated on every request.
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
