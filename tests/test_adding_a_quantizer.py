@@ -94,6 +94,7 @@ def test_the_added_quantizer_keeps_every_law(checkout: Path) -> None:
     assert int(passed[1]) >= 2 * len(laws) > 40
 
 
+@pytest.mark.slow
 def test_a_law_that_the_added_quantizer_breaks_is_found(checkout: Path, tmp_path: Path) -> None:
     """Else the commands above would pass on anything."""
     broken = shutil.copytree(checkout, tmp_path / "broken")

@@ -65,6 +65,7 @@ def test_its_metadata_name_no_runtime_outside_the_extras(wheel: Path) -> None:
     assert not [line for line in needed if "onnxruntime" in line and "extra ==" not in line]
 
 
+@pytest.mark.slow
 def test_outside_the_checkout_it_encodes_decodes_and_inspects(
     commands: Path, tmp_path: Path
 ) -> None:
@@ -82,6 +83,7 @@ def test_outside_the_checkout_it_encodes_decodes_and_inspects(
     assert np.mean((original - decoded) ** 2) < 0.01
 
 
+@pytest.mark.slow
 def test_outside_the_checkout_there_is_no_service_and_no_torch(
     commands: Path, tmp_path: Path
 ) -> None:

@@ -88,7 +88,7 @@ def covariance_trace(weights: Array, codes: Array) -> Array:
 @pytest.mark.parametrize("name", REGULARISERS)
 def test_a_regularisers_expectation_is_commit_plus_twice_the_codes_spread(name: str) -> None:
     """Under q(c|x) for zsoft, under q̄ for the literal reading: what makes the latter collapse."""
-    samples = 20_000
+    samples = 5_000
     quantizer = build(regulariser=name, **OPTIONS).train()
     head = random_head(quantizer)[:1].detach()
     noise = Noise(0, 0, torch.arange(samples))

@@ -32,6 +32,7 @@ def _array(client: httpx.Client, path: str, array: NDArray[Any]) -> NDArray[Any]
     return read_array(answer.content)
 
 
+@pytest.mark.slow
 def test_all_test_images_through_http_give_the_cards_figures(
     client: httpx.Client, published: Mapping[str, Any], data_dir: Path
 ) -> None:

@@ -70,6 +70,7 @@ def test_two_processes_write_one_run_and_speak_with_one_voice(
     assert_close(tmp_path / "one", tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_torchrun_starts_it_and_a_wrong_setting_is_said(made_images: Path, tmp_path: Path) -> None:
     config = written(tiny_settings("vq", made_images, {"schedule.device": "cpu"}), tmp_path)
     command = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]

@@ -165,6 +165,7 @@ def test_the_line_in_the_plot_is_even_use_and_no_mean_of_quantiles(
     assert drawn == [100.0 / 16]
 
 
+@pytest.mark.slow
 def test_a_page_is_written_while_another_process_writes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

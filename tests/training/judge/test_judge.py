@@ -175,6 +175,7 @@ def _found(document: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in document.items() if name != "hardware"}
 
 
+@pytest.mark.slow
 def test_samples_that_were_interrupted_go_on(
     settings: JudgeSettings,
     judgement: Judgement,
@@ -325,6 +326,7 @@ def test_the_page_says_what_the_store_holds(judgement: Judgement, tmp_path: Path
     assert (tmp_path / "samples.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_the_command_writes_store_page_and_picture(
     settings: JudgeSettings,
     judgement: Judgement,

@@ -125,6 +125,7 @@ def test_its_graph_draws_tokens_and_pictures(
         sampled_picture(finished, Wish(label="whale"))
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_as_if_it_had_not_been(
     bundle: Bundle,
     real_images: Path,

@@ -99,6 +99,7 @@ def hold(rates: dict[int, NDArray[np.float64]]) -> None:
     assert all(0.003 <= each.mean() <= 0.02 for each in rates.values())
 
 
+@pytest.mark.slow
 def test_windows_of_the_other_half_exceed_the_99_percent_threshold_as_often_as_that(
     bundle: Bundle, engine: Engine, cifar: Pixels
 ) -> None:
