@@ -38,9 +38,9 @@ class PriorRow(BaseModel):
 
 
 class PriorComparison(BaseModel):
-    """title: of the page. store: the JSON that results are kept in, from the working directory,
-    with the bits of every test image beside it. base: settings of a prior's training that all rows
-    share. rows: tables among them, which have nothing to search.
+    """title, remark: of the page, and what else it is to say. store: the JSON that results are kept
+    in, from the working directory, with the bits of every test image beside it. base: settings of a
+    prior's training that all rows share. rows: tables among them, which have nothing to search.
 
     learning_rates, search_share: every learned row is trained with each rate over that share of the
     epochs, and over all of them with the best; with one rate there is nothing to search.
@@ -49,6 +49,7 @@ class PriorComparison(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str
+    remark: str = ""
     store: Path
     base: dict[str, Any]
     rows: list[PriorRow] = Field(min_length=1)
@@ -95,6 +96,7 @@ def compare_priors(
         if name not in known:
             raise SettingsError(f"no row is called {name!r}; there are {', '.join(known)}")
     store = PriorStore(comparison.store)
+    about = {name: getattr(comparison, name) for name in ("title", "remark", "search_share")}
     for name in store.rows():
         if name not in known:
             raise SettingsError(
@@ -106,8 +108,8 @@ def compare_priors(
         if finished is not None:
             _require_same(finished, comparison, row)
         elif not names or row.name in names:
-            about = {"title": comparison.title, "search_share": comparison.search_share}
-            store.add(_trained(comparison, row, work, show), known, **about)
+            store.add(_trained(comparison, row, work, show), known)
+        store.describe(about)
     return store.document()
 
 

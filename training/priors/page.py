@@ -53,6 +53,7 @@ def priors_page(document: Mapping[str, Any], picture: str) -> str:
         f"# {document['title']}",
         verdict(rows),
         how,
+        document["remark"],
         _table(rows),
         f"![Bits an image of each prior, and the learning curves]({picture})",
         *(["## The search", _search(rows)] if has_search else []),
@@ -107,8 +108,7 @@ def _why(masked: Mapping[str, Any], autoregressive: Mapping[str, Any]) -> list[s
     sentence = (
         f"of the distance on the validation images ({chosen:.1f} to {other:.1f} bits) "
         f"{chosen - alone:.1f} would go if masked drew one token a pass too; the rest is in what "
-        "its network has learned, or in the order (Halton's there, raster here), which this does "
-        "not tell apart"
+        "its network has learned, or in the order (Halton's there, raster here)"
     )
     return [sentence]
 
@@ -129,7 +129,10 @@ def _share(row: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    head = ["prior", "bits an image", "bits a token", "passes", "parameters", "images seen", "rate"]
+    head = [
+        *("prior", "bits an image", "bits a token", "of validation images", "passes"),
+        *("parameters", "images seen", "rate"),
+    ]
     return markdown_table(head, [_cells(row) for row in rows])
 
 
@@ -140,6 +143,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         row["name"],
         f"{most}{bits:.2f} ± {1.96 * error:.2f}",
         f"{most}{bits / row['num_tokens']:.3f}",
+        f"{most}{row['validation']['bits_per_image']:.2f}",
         f"{row['schedule']} ({row['passes']})",
         f"{row['parameters']:,}",
         f"{row['images']:,}",

@@ -49,9 +49,9 @@ class PriorStore:
         with np.load(self._bits_file) as bits:
             return {each["name"]: FinishedRow(each, bits[each["name"]]) for each in records}
 
-    def add(self, row: FinishedRow, order: Sequence[str], **about: Any) -> None:
+    def add(self, row: FinishedRow, order: Sequence[str]) -> None:
         """Add a row, or put it in the place of its name's, and compare all of them anew. `order` is
-        that of the rows' names, `about` what the document says beside them.
+        that of the rows' names.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with locked(self.path.parent):
@@ -61,9 +61,19 @@ class PriorStore:
             bits: dict[str, Any] = {each.name: each.bits for each in rows}
             np.savez_compressed(arrays, **bits)
             write_whole(arrays.getvalue(), self._bits_file)
-            document = {**about, "rows": [_compared(each, rows) for each in rows]}
-            text = json.dumps(document, indent=1, allow_nan=False)
-            write_whole(f"{text}\n".encode(), self.path)
+            self._write({**self.document(), "rows": [_compared(each, rows) for each in rows]})
+
+    def describe(self, about: Mapping[str, Any]) -> None:
+        """Say this beside the rows, if there are any."""
+        with locked(self.path.parent):
+            document = self.document()
+            described = {**about, "rows": document["rows"]}
+            if document["rows"] and document != described:
+                self._write(described)
+
+    def _write(self, document: Mapping[str, Any]) -> None:
+        text = json.dumps(document, indent=1, allow_nan=False)
+        write_whole(f"{text}\n".encode(), self.path)
 
     @property
     def _bits_file(self) -> Path:

@@ -132,6 +132,29 @@ def test_rows_that_were_trained_otherwise_are_refused_and_kept(
     assert not list(tmp_path.iterdir())
 
 
+def test_of_one_rate_nothing_is_searched(comparison: PriorComparison, tmp_path: Path) -> None:
+    one = comparison.model_copy(
+        update={
+            "store": tmp_path / "priors.json",
+            "rows": comparison.rows[-1:],
+            "learning_rates": [3e-3],
+            "remark": "Of one order.",
+        }
+    )
+    document = compare_priors(one, tmp_path)
+    (row,) = document["rows"]
+    assert (row["learning_rate"], row["searched"], row["steps"]) == (3e-3, {}, 20)
+    assert [each.name for each in (tmp_path / "autoregressive").iterdir()] == ["whole"]
+    page = priors_page(document, "priors.png")
+    assert "none was searched" in page
+    assert "## The search" not in page
+    assert "\n\nOf one order.\n\n" in page
+    said_otherwise = one.model_copy(update={"remark": ""})
+    assert compare_priors(said_otherwise, tmp_path / "none") == {**document, "remark": ""}
+    with pytest.raises(SettingsError, match=r"trained otherwise \(rates\)"):
+        compare_priors(one.model_copy(update={"learning_rates": [3e-3, 1e-2]}), tmp_path)
+
+
 def test_the_page_says_what_the_store_holds(
     comparison: PriorComparison, document: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -161,12 +184,13 @@ def test_bounds_are_never_taken_for_code_lengths(document: dict[str, Any], tmp_p
         "passes": 60,
         "schedules": [figures | {"schedule": "steps-60", "passes": 60}],
         "test": {"images": 24, "bits_per_image": 123.45, "standard_error": 1.0},
+        "validation": {"bits_per_image": 125.0},
     }
     page = priors_page({**document, "rows": [*document["rows"], bounded]}, "priors.png")
     assert "diffusion takes at most 123.45 bits." in page
     assert "than diffusion" not in page
     assert "diffusion takes " not in page.replace("diffusion takes at most", "")
-    assert "| diffusion | ≤ 123.45 ± 1.96 | ≤ 1.929 | steps-60 (60) |" in page
+    assert "| diffusion | ≤ 123.45 ± 1.96 | ≤ 1.929 | ≤ 125.00 | steps-60 (60) |" in page
     assert "Not so those of diffusion" in page
     assert "| T | steps | bits at most |" in page.split("## The terms of diffusion")[1]
     assert "steps-60" not in page.split("## Schedules")[1].split("## The terms")[0]
