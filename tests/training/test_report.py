@@ -14,7 +14,11 @@ from training.report import results_page
 RESULTS = Path(__file__).parents[2] / "docs/results"
 FOLDERS = sorted(path for path in RESULTS.iterdir() if path.is_dir())
 
-PAGES: dict[str, Callable[[Any, str], str]] = {"priors": priors_page, "samples": samples_page}
+PAGES: dict[str, Callable[[Any, str], str]] = {
+    "priors": priors_page,
+    "prior-orders": priors_page,
+    "samples": samples_page,
+}
 """Pages on priors, by the stem of their store: each has a picture of the same name."""
 
 

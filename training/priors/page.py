@@ -91,7 +91,7 @@ def _distance(masked: Mapping[str, Any], autoregressive: Mapping[str, Any]) -> l
     behind = bits / least - 1.0
     within = "within" if behind <= NEAR else "NOT within"
     return [
-        f"masked is {behind:+.2%} from autoregressive, {within} {NEAR:.0%}",
+        f"{masked['name']} is {behind:+.2%} from {autoregressive['name']}, {within} {NEAR:.0%}",
         *_why(masked, autoregressive),
     ]
 
