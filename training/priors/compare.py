@@ -24,13 +24,16 @@ TOKENS_FILE = "tokens.npz"
 
 
 class PriorRow(BaseModel):
-    """A prior under a name; `schedule` is what it does otherwise than the base."""
+    """A prior under a name; `schedule` is what it does otherwise than the base, and
+    `learning_rates` those that it tries in place of the comparison's.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     prior: dict[str, Any]
     schedule: dict[str, Any] = Field(default_factory=dict[str, Any])
+    learning_rates: list[float] | None = Field(default=None, min_length=1)
 
     @property
     def is_learned(self) -> bool:
@@ -133,7 +136,8 @@ def _require_same(finished: FinishedRow, comparison: PriorComparison, row: Prior
 
 
 def _rates(comparison: PriorComparison, row: PriorRow) -> dict[str, float]:
-    return {f"{rate:g}": rate for rate in comparison.learning_rates} if row.is_learned else {}
+    rates = row.learning_rates or comparison.learning_rates
+    return {f"{rate:g}": rate for rate in rates} if row.is_learned else {}
 
 
 def _only(rate: float | None) -> list[str]:

@@ -15,9 +15,9 @@ HOW = (
 )
 SEARCHED = (
     "Every learned prior was trained with each learning rate of the search over {share:.0%} of the "
-    "budget, the best by validation bits over all of it."
+    "budget, the best by validation bits over all of it{others}."
 )
-ONE_RATE = "Every learned prior was trained with the same learning rate; none was searched."
+ONE_RATE = "Every learned prior was trained with one learning rate; none was searched."
 BOUNDED = (
     " Not so those of {names}, marked ≤: they are a bound on what the sampler's tokens would take, "
     "and say nothing of by how much; no difference to other rows is one of code lengths."
@@ -43,10 +43,14 @@ def priors_page(document: Mapping[str, Any], picture: str) -> str:
     rows: Sequence[Mapping[str, Any]] = document["rows"]
     names = ", ".join(row["name"] for row in rows if not _is_exact(row))
     has_search = any(row["searched"] for row in rows)
+    alone = [row["name"] for row in rows if row["history"] and not row["searched"]]
+    others = f"; but {', '.join(alone)} with one rate alone" if alone else ""
     how = HOW.format(
         rows=len(rows),
         images=rows[0]["test"]["images"],
-        rates=SEARCHED.format(share=document["search_share"]) if has_search else ONE_RATE,
+        rates=SEARCHED.format(share=document["search_share"], others=others)
+        if has_search
+        else ONE_RATE,
         bounded=BOUNDED.format(names=names) if names else "",
     )
     parts = [

@@ -145,6 +145,15 @@ def test_of_one_rate_nothing_is_searched(comparison: PriorComparison, tmp_path: 
     (row,) = document["rows"]
     assert (row["learning_rate"], row["searched"], row["steps"]) == (3e-3, {}, 20)
     assert [each.name for each in (tmp_path / "autoregressive").iterdir()] == ["whole"]
+    alike = {**row, "minus": {"autoregressive": [0.0, 0.0, 0.0]}}
+    mixed = priors_page(
+        {**document, "rows": [alike, {**alike, "searched": {"0.1": 9.9}}]}, "priors.png"
+    )
+    assert "over all of it; but autoregressive with one rate alone." in mixed
+    other = one.rows[0].model_copy(update={"learning_rates": [0.1]})
+    own = one.model_copy(update={"rows": [other]})
+    with pytest.raises(SettingsError, match=r"trained otherwise \(rates\)"):
+        compare_priors(own, tmp_path)
     page = priors_page(document, "priors.png")
     assert "none was searched" in page
     assert "## The search" not in page
