@@ -62,7 +62,13 @@ def seen(service: ServiceProcess) -> tuple[dict[str, Any], str]:
     return stats, httpx.get(f"{service.url}/metrics").text
 
 
-@pytest.mark.parametrize("strange", STRANGE.values(), ids=STRANGE)
+@pytest.mark.parametrize(
+    "strange",
+    [
+        pytest.param(draw, id=name, marks=[] if name == "fashion" else [pytest.mark.slow])
+        for name, draw in STRANGE.items()
+    ],
+)
 def test_255_strange_images_raise_the_alarm(
     calibrated: ServiceProcess, data_dir: Path, strange: Callable[[Path, int], Pixels]
 ) -> None:

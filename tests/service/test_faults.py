@@ -2,6 +2,7 @@
 was reserved comes back.
 """
 
+import contextlib
 import http.client
 import socket
 import time
@@ -41,7 +42,10 @@ def _nothing_stays_reserved(service: ServiceProcess) -> Generator[None]:
 
 
 def _metrics(service: ServiceProcess) -> str:
-    return httpx.get(f"{service.url}/metrics").text
+    # httpx takes longer to begin than the model may take here.
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", service.port)) as connection:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode()
 
 
 def _metric(service: ServiceProcess, name: str, **labels: str) -> float:
@@ -71,10 +75,10 @@ def test_callers_who_leave_are_dropped_before_the_model_runs(service: ServicePro
     ran = _metric(service, "vqtok_batch_size_sum")
     staying = _begin_post(service, png(0), len(png(0)))
     _wait_for(service, 1, "vqtok_requests_in_work")
-    leaving = [_begin_post(service, png(seed), len(png(seed))) for seed in range(1, 4)]
-    _wait_for(service, 3, "vqtok_queue_items")
-    for connection in leaving:
-        connection.close()
+    with contextlib.ExitStack() as leaving:
+        for seed in range(1, 4):
+            leaving.enter_context(_begin_post(service, png(seed), len(png(seed))))
+        _wait_for(service, 3, "vqtok_queue_items")
     with staying, http.client.HTTPResponse(staying) as response:
         response.begin()
         assert response.status == 200

@@ -112,6 +112,7 @@ def judgement(settings: JudgeSettings, work: Path) -> Judgement:
     return judge_samples(settings, work, COMMAND)
 
 
+@pytest.mark.slow
 def test_every_set_is_as_large_and_the_floor_comes_first(judgement: Judgement) -> None:
     rows = judgement.document["rows"]
     assert [row["kind"] for row in rows] == ["real"] * 2 + ["reconstructions"] * 2 + ["samples"] * 5
@@ -123,6 +124,7 @@ def test_every_set_is_as_large_and_the_floor_comes_first(judgement: Judgement) -
         assert row["standard_error"] > 0
 
 
+@pytest.mark.slow
 def test_sets_are_of_the_images_that_they_name(judgement: Judgement, cifar: NDArray[Any]) -> None:
     places = np.arange(NUM_JUDGED)
     test, held, learned = (each.at(places) for each in judgement.sets[:3])
@@ -131,11 +133,13 @@ def test_sets_are_of_the_images_that_they_name(judgement: Judgement, cifar: NDAr
     assert np.array_equal(learned, cifar[:NUM_JUDGED])
 
 
+@pytest.mark.slow
 def test_reconstructions_are_nearer_to_their_images_than_noise(judgement: Judgement) -> None:
     rows = {row["name"]: row["distance"] for row in judgement.document["rows"]}
     assert rows["reconstructions of the test images"] < rows["uniform"]
 
 
+@pytest.mark.slow
 def test_samples_are_of_the_classes_that_test_images_have(judgement: Judgement) -> None:
     sets = {each.name: each for each in judgement.sets}
     labels, test = sets["learned"].labels, sets["test images"].labels
@@ -148,6 +152,7 @@ def test_samples_are_of_the_classes_that_test_images_have(judgement: Judgement) 
     assert 0 <= rows["learned"]["accuracy"] <= 1
 
 
+@pytest.mark.slow
 def test_tables_know_what_they_are_called_for(judgement: Judgement, bundle: Bundle) -> None:
     """Evenly drawn codes take all bits, and knowing more takes fewer under the model itself."""
     rows = {row["name"]: row for row in judgement.document["rows"]}
@@ -156,6 +161,7 @@ def test_tables_know_what_they_are_called_for(judgement: Judgement, bundle: Bund
     assert rows["marginal"]["bits"] < rows["uniform"]["bits"]
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_not_made_again(
     settings: JudgeSettings, judgement: Judgement, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +279,7 @@ def test_the_classifier_learns(settings: JudgeSettings, tmp_path: Path) -> None:
     assert (logits.argmax(1) == trainer.labels[:100]).float().mean() > 0.8
 
 
+@pytest.mark.slow
 def test_a_classifier_that_knows_too_little_judges_nothing(
     settings: JudgeSettings, work: Path, judgement: Judgement
 ) -> None:
@@ -311,6 +318,7 @@ def test_images_are_moved_by_whole_pixels_and_each_by_its_own() -> None:
     assert shifted(pixels, Noise(3, 7, indices), 0) is pixels
 
 
+@pytest.mark.slow
 def test_the_page_says_what_the_store_holds(judgement: Judgement, tmp_path: Path) -> None:
     document = judgement.document
     page = samples_page(document, "samples.png")
@@ -348,6 +356,7 @@ def test_the_command_writes_store_page_and_picture(
     assert store.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_verdict_names_the_nearest_samples_first(judgement: Judgement) -> None:
     document = json.loads(json.dumps(judgement.document))
     samples = [row for row in document["rows"] if row["kind"] == "samples"]
@@ -356,6 +365,7 @@ def test_the_verdict_names_the_nearest_samples_first(judgement: Judgement) -> No
     assert verdict(document["rows"]).startswith("Uniform lie nearest to the test images, at 5.00 ±")
 
 
+@pytest.mark.slow
 def test_panels_have_a_class_a_row(judgement: Judgement) -> None:
     labels = np.array([2, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1])
     places = shown_places(labels, len(labels))
