@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from starlette.requests import Request
 from starlette.types import Scope
 
 from service.admission import Reservation
-from service.metrics import STAGES
-from service.token_cache import Origins
+from service.token_cache import NOT_LOOKED_FOR, Origins
 
 _SCOPE_KEY = "vqtok.call"
 REQUEST_ID_BITS = 128
@@ -75,7 +75,7 @@ class Call:
     caller: str | None = None
     reservation: Reservation | None = None
     preprocess: str = "none"
-    origins: Origins = field(default_factory=Origins)
+    origins: Origins = NOT_LOOKED_FOR
     stages: dict[str, float] = field(default_factory=dict[str, float])
     spans: list[tuple[str, float, float]] = field(default_factory=list[tuple[str, float, float]])
     status: int | None = None
@@ -88,14 +88,9 @@ class Call:
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
-    @contextmanager
-    def stage(self, name: str) -> Generator[None]:
+    def stage(self, name: str) -> "Stage":
         """Add the time spent inside to a stage."""
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            self.add(name, started, time.monotonic())
+        return Stage(self, name)
 
     def add(self, name: str, started: float, ended: float) -> None:
         """Add what lies between two moments to the time of a stage."""
@@ -103,12 +98,32 @@ class Call:
         self.spans.append((name, started, ended))
 
     def server_timing(self) -> str:
-        """The value of the header `Server-Timing`: milliseconds in each stage, in order, and in
-        all until now.
+        """The value of the header `Server-Timing`: milliseconds in each stage, in the order in
+        which they began, and in all until now.
         """
-        seconds = {stage: self.stages[stage] for stage in STAGES if stage in self.stages}
-        seconds["total"] = time.monotonic() - self.started
-        return ", ".join(f"{name};dur={each * 1000:.3f}" for name, each in seconds.items())
+        milliseconds = [1000 * seconds for seconds in self.stages.values()]
+        milliseconds.append(1000 * (time.monotonic() - self.started))
+        return _server_timing(tuple(self.stages)) % tuple(milliseconds)
+
+
+class Stage:
+    """The time spent inside a `with` is added to a stage of a call."""
+
+    def __init__(self, call: Call, name: str) -> None:
+        self._call = call
+        self._name = name
+        self._started = time.monotonic()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._call.add(self._name, self._started, time.monotonic())
+
+
+@lru_cache
+def _server_timing(stages: tuple[str, ...]) -> str:
+    return ", ".join(f"{name};dur=%.3f" for name in (*stages, "total"))
 
 
 def attach(scope: Scope, call: Call) -> None:

@@ -34,7 +34,7 @@ async def _finish(job: Job, reveals: Sequence[Reveal]) -> None:
         for reveal in reveals:
             reveal.accept([logits_in(next(answers)) for _ in range(reveal.num_rows)])
 
-    async with job.turn():
+    async with job.turns:
         while not reveals[0].is_done:
             asks = [ask for reveal in reveals for ask in reveal.asks()]
             await job.work.reveal(packed(asks), accept)

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
+import numpy as np
 from prometheus_client import Metric
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
@@ -27,6 +28,14 @@ class Series:
         with self._lock:
             self._counts[bucket] += 1
             self._sum += value
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Note several values."""
+        buckets = np.searchsorted(self._bounds, values)
+        counts = np.bincount(buckets, minlength=len(self._counts)).tolist()
+        with self._lock:
+            self._counts = [old + new for old, new in zip(self._counts, counts, strict=True)]
+            self._sum += sum(values)
 
     def read(self) -> tuple[list[tuple[str, float]], float]:
         """Each bound as text with the number of values not above it, and the sum of all values."""

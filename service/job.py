@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -39,11 +40,13 @@ class Job:
     call: Call
     work: Work
     per_item: bool = False
-    _turns: asyncio.Semaphore = field(init=False)
 
-    def __post_init__(self) -> None:
-        # Enough to keep every runner busy while the next chunks are decoded.
-        self._turns = asyncio.Semaphore(2 * self.model.engine.num_runners)
+    @cached_property
+    def turns(self) -> asyncio.Semaphore:
+        """One is to be held while a part of the request is at work: enough to keep every runner
+        busy while the next parts are decoded.
+        """
+        return asyncio.Semaphore(2 * self.model.engine.num_runners)
 
     @staticmethod
     def of(request: Request, model: Model, *, per_item: bool = False, strict: bool = False) -> Job:
@@ -90,9 +93,9 @@ class Job:
         manifest = self.model.manifest
         amounts = dict.fromkeys(kinds, 0)
         for size, count in images:
-            shapes = {kind: manifest.grid_of(*size) for kind in kinds} | {"encode": size}
             for kind in kinds:
-                amounts[kind] += count * self.work.amount(kind, shapes[kind])
+                shape = size if kind == "encode" else manifest.grid_of(*size)
+                amounts[kind] += count * self.work.amount(kind, shape)
         return sum(self.model.costs.seconds(*each) for each in amounts.items())
 
     def is_light(self, plan: Plan, options: ImageOptions) -> bool:
@@ -169,13 +172,13 @@ class Job:
             return {**loaded.errors, **dict(zip(loaded.indices, results, strict=True))}
 
         async def in_turn(chunk: Chunk) -> Mapping[int, ResultT | VqtokError]:
-            async with self._turns:
+            async with self.turns:
                 return await one(chunk)
 
         if plan.arriving is None:
             parts = await gather_or_cancel(in_turn(chunk) for chunk in plan.chunks)
         else:
-            parts = await gather_arriving(plan.arriving, one, self._turns)
+            parts = await gather_arriving(plan.arriving, one, self.turns)
         return plan.ordered({index: each for part in parts for index, each in part.items()})
 
     async def _load(self, chunk: Chunk, plan: Plan, options: ImageOptions) -> Loaded:
@@ -216,7 +219,7 @@ class Job:
         ) -> Sequence[tuple[int, ResultT | VqtokError]]:
             cell = self.model.manifest.image.factor**2
             area = len(grids) * grids.shape[1] * grids.shape[2] * cell
-            async with self._turns, self.service.pixels.hold(area):
+            async with self.turns, self.service.pixels.hold(area):
                 rows = await self.work.run("decode", grids)
                 self.check(rows, indices, num_items)
                 results = await finish(indices, rows)
@@ -224,10 +227,6 @@ class Job:
 
         parts = await gather_or_cancel(one(*chunk) for chunk in chunks)
         return {index: result for part in parts for index, result in part}
-
-    def turn(self) -> asyncio.Semaphore:
-        """To be held while a part of the request is at work."""
-        return self._turns
 
     def check(self, rows: Sequence[Row], indices: Sequence[int], num_items: int) -> None:
         """Raise the first failed row's error, unless items fail alone."""

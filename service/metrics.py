@@ -1,8 +1,7 @@
 """What Prometheus reads. Every label has a fixed set of values, so no input can add a series."""
 
-import math
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 
@@ -19,6 +18,7 @@ from starlette.routing import compile_path
 from service.admission import Reserved
 from service.batch import BatchReport
 from service.histogram import Histograms, Series
+from service.tally import RequestTally
 from service.token_cache import Origins, TokenCache
 
 STAGES = ("admit", "body", "decode", "queue", "model", "serialize")
@@ -44,48 +44,31 @@ class Metrics:
         paths = [*routes]
         self._plain_routes = {path for path in paths if "{" not in path}
         self._routes = [(path, compile_path(path)[0]) for path in paths]
-        # To look a series up by its labels takes longer than to count it.
-        self._request_series: dict[tuple[str, int], Counter] = {}
-        self._stage_series: dict[str, list[tuple[str, Series]]] = {}
         self._add_requests()
         self._add_work()
         self._add_process(version)
 
     def _add_requests(self) -> None:
-        self.admitted = Counter(
-            "vqtok_requests_admitted",
-            "Requests that passed the first gate; those whose caller stays get an answer.",
-            registry=self.registry,
-        )
+        self.tally = RequestTally(STAGES, _SECONDS)
+        self.registry.register(self.tally)
         self.refused = Counter(
             "vqtok_requests_refused",
             "Requests refused for want of a key or at one of the two gates, by what was lacking.",
             ["reason"],
             registry=self.registry,
         )
-        self.requests = Counter(
-            "vqtok_requests",
-            "Requests by route and status; 499 is a caller who left.",
-            ["route", "status"],
-            registry=self.registry,
-        )
-        self.stage_seconds = Histograms(
-            "vqtok_stage_seconds",
-            "Time that an answered request spent in each stage.",
-            labels=("stage", "route"),
-            bounds=_SECONDS,
-        )
-        self.registry.register(self.stage_seconds)
         for reason in REFUSALS:
             self.refused.labels(reason)
 
     def _add_work(self) -> None:
-        self.images = Counter(
+        images = Counter(
             "vqtok_images",
             "Images answered, by what was done with them.",
             ["kind"],
             registry=self.registry,
         )
+        # To look a series up by its labels takes longer than to count.
+        self._image_series = {kind: images.labels(kind) for kind in IMAGE_KINDS}
         self.queue_items = Gauge(
             "vqtok_queue_items", "Items that wait for a runner.", registry=self.registry
         )
@@ -109,8 +92,6 @@ class Metrics:
         )
         for outcome in asdict(Origins()):
             self.cache_images.labels(outcome)
-        for kind in IMAGE_KINDS:
-            self.images.labels(kind)
         for reason in DROPS:
             self.abandoned.labels(reason)
 
@@ -160,22 +141,9 @@ class Metrics:
         """Read the queue's length from `num_queued` at each scrape."""
         self.queue_items.set_function(lambda: float(num_queued()))
 
-    def count_request(self, route: str, status: int) -> None:
-        """Count an answered request."""
-        series = self._request_series.get((route, status))
-        if series is None:
-            series = self.requests.labels(route, str(status))
-            self._request_series[route, status] = series
-        series.inc()
-
-    def observe_stages(self, route: str, seconds: Mapping[str, float]) -> None:
-        """Note the time that an answered request spent in each stage."""
-        series = self._stage_series.get(route)
-        if series is None:
-            series = [(stage, self.stage_seconds.series(stage, route)) for stage in STAGES]
-            self._stage_series[route] = series
-        for stage, histogram in series:
-            histogram.observe(seconds.get(stage, 0.0))
+    def count_images(self, kind: str, count: int) -> None:
+        """Count images that are answered, of one of `IMAGE_KINDS`."""
+        self._image_series[kind].inc(count)
 
     def route_label(self, path: str) -> str:
         """The known route that a path belongs to, else "other"."""
@@ -195,11 +163,6 @@ class Metrics:
     def rows_dropped(self, num_rows: int, reason: str) -> None:
         """Rows were dropped before the model ran; called from runner threads."""
         self.abandoned.labels(reason).inc(num_rows)
-
-    def admitted_count(self) -> int:
-        """Requests admitted since the start."""
-        value = self.registry.get_sample_value("vqtok_requests_admitted_total")
-        return 0 if value is None or math.isnan(value) else int(value)
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""

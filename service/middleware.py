@@ -107,12 +107,11 @@ class RequestScope:
 
     def _count(self, call: Call) -> None:
         status = _status(call)
-        self._metrics.count_request(call.route, status)
+        is_timed = status == 200 and call.reservation is not None
+        self._metrics.tally.answer(call.route, status, call.stages if is_timed else None)
         if call.origins.total:
             for outcome, count in asdict(call.origins).items():
                 self._metrics.cache_images.labels(outcome).inc(count)
-        if status == 200 and call.reservation is not None:
-            self._metrics.observe_stages(call.route, call.stages)
 
 
 def _status(call: Call) -> int:
@@ -168,7 +167,7 @@ class AdmissionGate:
         call.body.due = call.started + self._body_timeout
         reservation = self._admission.enter(_announced_bytes(call), call.caller)
         call.add("admit", entered, time.monotonic())
-        self._metrics.admitted.inc()
+        self._metrics.tally.admit()
         return reservation
 
     def _check_ready(self) -> None:

@@ -33,7 +33,7 @@ async def prior_bits(job: Job, grids: Sequence[NDArray[np.int32]]) -> list[float
 async def _measure(job: Job, tokens: NDArray[np.int32]) -> list[float]:
     """Bits of grids (n, N), a pass after the other, so that only one has its logits in memory."""
     prior, bits = job.model.prior, np.zeros(len(tokens))
-    async with job.turn():
+    async with job.turns:
         for seen, positions in revealed(prior, tokens):
             rows = packed([Ask(each, len(prior.labels), positions) for each in seen])
             bits += await job.work.reveal(rows, partial(_bits, tokens[:, positions]))

@@ -77,7 +77,7 @@ class _Process:
         log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
         self._server.run()
         self._close_metrics()
-        admitted = self._service.metrics.admitted_count()
+        admitted = self._service.metrics.tally.num_admitted
         log.info("ended, admitted=%d cut=%d", admitted, self._server.num_cut)
         status = 1 if self._is_fatal or self._server.num_cut else 0
         _leave_threads_behind(status)

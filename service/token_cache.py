@@ -48,6 +48,10 @@ class Origins:
         return f'vqtok; fwd={forwarded}; stored{collapsed}; detail="{counts}"'
 
 
+NOT_LOOKED_FOR = Origins()
+"""Where no cache was asked."""
+
+
 @dataclass
 class _Stored:
     row: Arrays

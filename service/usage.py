@@ -58,7 +58,8 @@ class PassingTokens:
         """
         with self._lock:
             self._waiting += rows
-            self._num_waiting += sum(row[0].size for row in rows)
+            for row in rows:
+                self._num_waiting += row[0].size
             if self._num_waiting >= BUNCH_TOKENS:
                 self._settle()
 

@@ -44,7 +44,7 @@ async def decode(request: Request) -> Response:
     pictures = await decode_items(job, items, chosen)
     body = await serialised(job, lambda: chosen.assemble(pictures))
     count = sum(isinstance(each, ImageTokens) for each in items)
-    service.metrics.images.labels("decode").inc(count)
+    service.metrics.count_images("decode", count)
     return Response(body, media_type=chosen.media_type)
 
 

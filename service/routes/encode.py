@@ -91,7 +91,7 @@ async def encode(request: Request) -> Response:
         batch = token_batch(model.manifest, options.preprocess, results)
         writing = asked.writing if bits is None else replace(asked.writing, prior_bits=bits)
         response = tokens_response(batch, asked.wire, writing)
-        service.metrics.images.labels("encode").inc(len(encoded))
+        service.metrics.count_images("encode", len(encoded))
         return response
 
     if not asked.takes_prior and job.is_light(plan, options):

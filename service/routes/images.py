@@ -34,6 +34,9 @@ from vqtok.wire import npy_format, npy_header
 
 ResultT = TypeVar("ResultT")
 
+Parse = Callable[[int], Sequence[Sent]]
+"""Gives the images of a body, of which there may be so many."""
+
 ON_ERROR = ("fail", "item")
 LIGHT_BYTES = 64 * 1024
 STREAMED_BYTES = 1024 * 1024
@@ -172,7 +175,7 @@ def _seconds(chunks: Sequence[Chunk], job: Job, kinds: tuple[str, ...]) -> float
 
 
 async def _planned(
-    parse: Callable[[int], Sequence[Sent]],
+    parse: Parse,
     job: Job,
     options: ImageOptions,
     kinds: tuple[str, ...],
@@ -182,18 +185,21 @@ async def _planned(
     here, and a runner does the rest.
     """
 
-    def plan() -> Plan:
-        found = plan_images(parse(options.max_items), options, job.work)
-        job.require(_seconds(found.chunks, job, kinds))
-        return found
-
-    def plan_and_load() -> Plan:
-        return load_if_small(plan(), options, job.service.settings.batch_pixels)
-
     with job.call.stage("decode"):
         if is_light and job.model.runs_whole_requests:
-            return plan()
-        return await job.service.pool.run(plan_and_load)
+            return _plan(parse, job, options, kinds)
+        return await job.service.pool.run(_plan_and_load, parse, job, options, kinds)
+
+
+def _plan(parse: Parse, job: Job, options: ImageOptions, kinds: tuple[str, ...]) -> Plan:
+    found = plan_images(parse(options.max_items), options, job.work)
+    job.require(_seconds(found.chunks, job, kinds))
+    return found
+
+
+def _plan_and_load(parse: Parse, job: Job, options: ImageOptions, kinds: tuple[str, ...]) -> Plan:
+    found = _plan(parse, job, options, kinds)
+    return load_if_small(found, options, job.service.settings.batch_pixels)
 
 
 async def serialised(job: Job, serialise: Callable[[], ResultT]) -> ResultT:

@@ -71,8 +71,8 @@ async def reconstruct(request: Request) -> Response:
         return await _reconstruct_chunk(job, loaded, rows, chosen, plan.num_items)
 
     results = await job.encode_chunks(plan, options, finish)
-    service.metrics.images.labels("reconstruct").inc(
-        sum(isinstance(each, Reconstructed) for each in results)
+    service.metrics.count_images(
+        "reconstruct", sum(isinstance(each, Reconstructed) for each in results)
     )
     body = await serialised(job, lambda: _body(model.manifest, options.preprocess, results, chosen))
     headers = {} if chosen.media_type == JSON else _figures_as_headers(results)

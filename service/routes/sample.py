@@ -54,7 +54,7 @@ async def sample(request: Request) -> Response:
         chosen = PictureFormat(media_type, quality)
         pictures = await decode_items(job, batch.images, chosen)
         body = await serialised(job, lambda: chosen.assemble(pictures))
-    service.metrics.images.labels("sample").inc(wish.n)
+    service.metrics.count_images("sample", wish.n)
     headers = _headers(model, drawn, wish)
     size = npy_format.common_size(batch)
     if media_type == NPY and size is not None:

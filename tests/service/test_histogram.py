@@ -1,8 +1,9 @@
 """Our histograms are read by Prometheus as the client library's are."""
 
+import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from service.histogram import Histograms
+from service.histogram import Histograms, Series
 
 BOUNDS = (0.0001, 0.00025, 0.5, 1.0, 30.0)
 VALUES = (0.0, 0.0001, 0.00011, 0.5, 0.7, 29.0, 31.0)
@@ -32,3 +33,14 @@ def test_one_without_labels_or_values_is_there_too() -> None:
     histograms.series()
     ours.register(histograms)
     assert _lines(ours) == _lines(theirs)
+
+
+def test_several_values_at_once_count_like_each_alone() -> None:
+    alone, together = Series(BOUNDS), Series(BOUNDS)
+    for value in VALUES:
+        alone.observe(value)
+    together.observe_all(VALUES[:3])
+    together.observe_all(VALUES[3:])
+    (buckets, total), (expected, alone_total) = together.read(), alone.read()
+    assert buckets == expected
+    assert total == pytest.approx(alone_total)

@@ -95,6 +95,8 @@ def as_dtype(tokens: NDArray[Any], dtype: str | None) -> NDArray[Any]:
     Raises:
         InvalidParameter: a token that `dtype` cannot hold.
     """
+    if dtype is None and tokens.dtype.isnative:
+        return np.ascontiguousarray(tokens)
     wanted = np.dtype(dtype) if dtype else tokens.dtype.newbyteorder("=")
     if tokens.size and not np.can_cast(tokens.dtype, wanted) and not _holds(wanted, tokens):
         raise InvalidParameter(f"dtype={wanted} cannot hold these tokens: ask for another.")

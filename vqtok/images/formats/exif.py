@@ -15,6 +15,8 @@ def orientation(exif: bytes, xmp: bytes = b"") -> int:
     """The EXIF orientation 1 .. 8; XMP counts where EXIF has none; 1 where neither states a valid
     one.
     """
+    if not (exif or xmp):
+        return UPRIGHT
     found = _from_exif(exif)
     if found is None:
         match = XMP_ORIENTATION.search(xmp)
