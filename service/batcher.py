@@ -62,14 +62,14 @@ class Batcher:
         deadline: float,
         finish: Callable[[list[Row]], Any] = list,
     ) -> asyncio.Future[Answer[Any]]:
-        """Queue rows, in as many parts as they need; the future has what `finish` makes of all of
-        them in order. To cancel it drops what has not run.
+        """Queue rows, in as many parts as a batch is bounded to; the future has what `finish` makes
+        of all of them in order. To cancel it drops what has not run.
 
         `turns` belong to one request: its entries keep their order, and requests take turns. After
         `deadline` (monotonic) nothing is run any more.
         """
         shape = rows.shape[1:]
-        most = self._rows_on_loop(kind, shape) or self._max_rows(kind, shape)
+        most = self._max_rows(kind, shape)
         return self._push(turns, entries_of(kind, rows, most, finish, deadline))
 
     def queue(self, turns: Turns[Entry], entry: Entry) -> asyncio.Future[Answer[Any]]:
