@@ -4,25 +4,25 @@
 
 The server has one core and the load another. What a server uses a request is its processor time
 over the requests that it answered; what it adds is that less what onnxruntime alone uses for the
-same images, measured in a process on the server's core. All are measured in turn, many times over.
+same images on the server's core. All are measured in turn, two seconds each, many times over,
+because a machine's speed changes within seconds; and the servers are started several times, because
+where a process happens to lie in memory makes it a few hundredths faster or slower.
 """
 
 import argparse
 import json
-import statistics
-import subprocess
+import random
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import track
+from rich.progress import Progress
 
-from benchmarks.serving.processes import ROOT, Server, free_port, require_programs
+from benchmarks.serving.model_alone import ModelAlone
+from benchmarks.serving.processes import Server, free_port, processor_name, require_programs
 from benchmarks.serving.wrk import Body, burst
 from vqtok.images import write_image
 from vqtok.wire.npy_format import write_array
@@ -30,35 +30,20 @@ from vqtok.wire.npy_format import write_array
 SERVER_CORE, LOAD_CORE = 0, 1
 JSON, NPY, PNG = "application/json", "application/x-npy", "image/png"
 BATCH = 64
-
-RAW = """\
-import sys, time
-import numpy as np
-from vqtok.bundle import Bundle
-from vqtok.runtime.onnx import open_engine
-engine = open_engine(Bundle.open(sys.argv[1]), "cpu", num_threads=1)
-images = np.load(sys.argv[2])
-size = int(sys.argv[3])
-engine.encode(images[:size])
-started, done = time.process_time(), 0
-while time.process_time() - started < 1.0:
-    for first in range(0, len(images), size):
-        engine.encode(images[first : first + size])
-        done += len(images[first : first + size])
-print((time.process_time() - started) / done)
-"""
+RESAMPLES = 2000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; the report as JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", type=Path, default=Path("bundles/cifar10-gmvq"))
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--starts", type=int, default=4, help="how often the servers are started")
+    parser.add_argument("--rounds", type=int, default=6, help="after each start")
+    parser.add_argument("--seconds", type=int, default=2, help="of load on a server at a time")
     parser.add_argument("--output", type=Path)
     chosen = parser.parse_args(arguments)
     require_programs("wrk", "taskset")
-    report = measure(chosen.bundle, chosen.rounds, chosen.seconds)
+    report = measure(chosen.bundle, chosen.starts, chosen.rounds, chosen.seconds)
     if chosen.output is not None:
         chosen.output.write_text(json.dumps(report, indent=1) + "\n")
     for line in lines(report):
@@ -66,57 +51,69 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(bundle: Path, rounds: int, seconds: float) -> dict[str, Any]:
+def measure(bundle: Path, starts: int, rounds: int, seconds: int) -> dict[str, Any]:
     """Processor seconds an image of each thing that is compared, a list over the rounds."""
+    seen: dict[str, list[float]] = {}
+    with Progress() as progress:
+        task = progress.add_task("measuring", total=starts * rounds)
+        for _ in range(starts):
+            with ExitStack() as stack:
+                things = _started(bundle, seconds, stack)
+                for _ in range(rounds):
+                    # Whoever comes after the same other every time has its caches.
+                    for name in random.sample(list(things), len(things)):
+                        seen.setdefault(name, []).append(things[name]())
+                    progress.advance(task)
+    return {"hardware": processor_name(), "seconds_an_image": seen, "starts": starts}
+
+
+def _started(bundle: Path, seconds: int, stack: ExitStack) -> dict[str, Callable[[], float]]:
+    """What is compared, by name; each call gives processor seconds an image."""
     images = made_images()
     one = Body("/v1/encode", PNG, JSON, write_image(images[0]))
     many = Body("/v1/encode", NPY, NPY, write_array(images), BATCH)
-    with ExitStack() as stack:
-        service = stack.enter_context(service_server(bundle)).wait_ready()
-        plain = stack.enter_context(plain_server(bundle)).wait_ready()
-        pictures = stack.enter_context(_saved(images))
-        things: dict[str, Callable[[], float]] = {
-            "raw, 1 at a time": lambda: _raw(bundle, pictures, 1),
-            "raw, 8 at a time": lambda: _raw(bundle, pictures, 8),
-            "raw, 64 at a time": lambda: _raw(bundle, pictures, 64),
-            "service, PNG": lambda: _cost(service, one, 16, seconds),
-            "service, npy of 64": lambda: _cost(service, many, 2, seconds),
-            "plain, PNG": lambda: _cost(plain, _at(one, "/encode"), 16, seconds),
-            "plain, npy of 64": lambda: _cost(plain, _at(many, "/encode"), 2, seconds),
-            "plain, PNG without a model": lambda: _cost(
-                plain, _at(one, "/decode-only"), 16, seconds
-            ),
-            "plain, nothing": lambda: _cost(plain, _at(one, "/noop"), 16, seconds),
-        }
-        seen: dict[str, list[float]] = {name: [] for name in things}
-        for _ in track(range(rounds), "measuring"):
-            for name, thing in things.items():
-                seen[name].append(thing())
-    return {"seconds_an_image": seen, "rounds": rounds}
+    service = stack.enter_context(service_server(bundle)).wait_ready()
+    plain = stack.enter_context(plain_server(bundle)).wait_ready()
+    alone = stack.enter_context(ModelAlone(bundle, images, SERVER_CORE))
+    without_model = _at(one, "/decode-only")
+    return {
+        "raw, 1 at a time": lambda: alone.processor_seconds(1),
+        "raw, 8 at a time": lambda: alone.processor_seconds(8),
+        "raw, 64 at a time": lambda: alone.processor_seconds(BATCH),
+        "service, PNG": lambda: _cost(service, one, 16, seconds),
+        "service, npy of 64": lambda: _cost(service, many, 2, seconds),
+        "plain, PNG": lambda: _cost(plain, _at(one, "/encode"), 16, seconds),
+        "plain, npy of 64": lambda: _cost(plain, _at(many, "/encode"), 2, seconds),
+        "plain, PNG without a model": lambda: _cost(plain, without_model, 16, seconds),
+        "plain, nothing": lambda: _cost(plain, _at(one, "/noop"), 16, seconds),
+    }
 
 
 def lines(report: Mapping[str, Any]) -> list[str]:
-    """What was found, in words: medians over the rounds of ratios within a round."""
+    """What was found, in words: medians over the rounds, and ratios of them."""
     seen = {name: np.array(v) for name, v in report["seconds_an_image"].items()}
     raw = {number: seen[f"raw, {number} at a time"] for number in (1, 8, BATCH)}
     bare = seen["plain, PNG without a model"]
-    found = [
-        f"{name}: {1e6 * statistics.median(each):.0f} µs an image" for name, each in seen.items()
-    ]
+    found = [f"{name}: {1e6 * np.median(each):.0f} µs an image" for name, each in seen.items()]
     for server in ("service", "plain"):
-        added = (seen[f"{server}, PNG"] - raw[1]) / bare
-        found.append(f"{server} adds to a PNG {_middle(added)} of a plain route without a model")
-        for number in (BATCH, 8):
-            share = 100 * (seen[f"{server}, npy of 64"] / raw[number] - 1)
+        for number in (1, 8):
+            added = _ratio(seen[f"{server}, PNG"] - raw[number], bare)
             found.append(
-                f"{server} adds to npy of 64 {_middle(share)} % of the model, {number} at a time"
+                f"{server} adds to a PNG, beside the model {number} at a time, {added} of a plain "
+                "route without a model"
             )
+        for number in (BATCH, 8):
+            share = _ratio(100 * (seen[f"{server}, npy of 64"] - raw[number]), raw[number])
+            found.append(f"{server} adds to npy of 64 {share} % of the model, {number} at a time")
     return found
 
 
-def _middle(values: np.ndarray) -> str:
-    low, middle, high = np.quantile(values, [0.025, 0.5, 0.975])
-    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+def _ratio(above: np.ndarray, below: np.ndarray) -> str:
+    """The ratio of the medians and its 95 % interval, by rounds that are drawn again."""
+    drawn = np.random.default_rng(0).integers(0, len(above), (RESAMPLES, len(above)))
+    ratios = np.median(above[drawn], axis=1) / np.median(below[drawn], axis=1)
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return f"{np.median(above) / np.median(below):.2f} ({low:.2f} to {high:.2f})"
 
 
 def _at(body: Body, path: str) -> Body:
@@ -146,44 +143,28 @@ def plain_server(bundle: Path) -> Server:
     )
 
 
-@contextmanager
-def _saved(images: np.ndarray) -> Generator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        np.save(Path(folder, "images.npy"), images)
-        yield Path(folder, "images.npy")
-
-
-def model_seconds(bundle: Path, size: int = 8) -> float:
-    """Processor seconds an image of onnxruntime alone, so many at a time."""
-    with _saved(made_images()) as pictures:
-        return _raw(bundle, pictures, size)
-
-
 def made_images() -> np.ndarray:
     """64 images of the native size, of coarse noise: uint8 (64, 32, 32, 3)."""
     coarse = np.random.default_rng(0).integers(0, 256, (BATCH, 8, 8, 3)).astype(np.uint8)
     return coarse.repeat(4, axis=1).repeat(4, axis=2)
 
 
-def _raw(bundle: Path, pictures: Path, size: int) -> float:
-    command = ["taskset", "-c", str(SERVER_CORE), sys.executable, "-c", RAW]
-    done = subprocess.run(
-        [*command, str(bundle), str(pictures), str(size)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return float(done.stdout)
-
-
-def _cost(server: Server, body: Body, connections: int, seconds: float) -> float:
-    before = server.processor_seconds()
-    seen = burst(server.url, body, connections=connections, seconds=seconds, core=LOAD_CORE)
-    time.sleep(0.2)
-    if seen.broken or seen.refused or not seen.requests:
-        raise RuntimeError(f"{server.name} {body.path}: {seen}")
-    return (server.processor_seconds() - before) / (seen.requests * body.num_images)
+def _cost(server: Server, body: Body, connections: int, seconds: int) -> float:
+    before, requests = server.processor_seconds(), 0
+    # A machine that others share may stand still for longer than a burst.
+    while not requests:
+        seen = burst(
+            server.url,
+            body,
+            connections=connections,
+            seconds=seconds,
+            core=LOAD_CORE,
+            drained=True,
+        )
+        if seen.broken or seen.refused:
+            raise RuntimeError(f"{server.name} {body.path}: {seen}")
+        requests += seen.requests
+    return (server.processor_seconds() - before) / (requests * body.num_images)
 
 
 if __name__ == "__main__":

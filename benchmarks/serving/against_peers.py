@@ -15,7 +15,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,8 +24,9 @@ import numpy as np
 import simplejpeg
 from rich.progress import track
 
-from benchmarks.serving.added_cost import LOAD_CORE, SERVER_CORE, model_seconds
+from benchmarks.serving.added_cost import LOAD_CORE, SERVER_CORE, made_images
 from benchmarks.serving.contenders import CONTENDERS, Contender, Settings, interpreter
+from benchmarks.serving.model_alone import ModelAlone
 from benchmarks.serving.processes import (
     ROOT,
     Server,
@@ -42,7 +42,7 @@ from vqtok.bench.summary import quantile
 MANY, LONE = 16, 1
 OFFERED_SHARE = 0.5
 """Of what the slowest server manages at most: what all of them can bear without a queue."""
-TUNING_SECONDS = 3.0
+TUNING_SECONDS = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bundle", type=Path, default=Path("bundles/cifar10-gmvq"))
     parser.add_argument("--environments", type=Path, default=Path(".venv/peers"))
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME")
     parser.add_argument("--output", type=Path, required=True)
     chosen = parser.parse_args(arguments)
@@ -86,6 +86,7 @@ def compare(contenders: Sequence[Contender], chosen: argparse.Namespace) -> dict
     seen: dict[str, list[Mapping[str, float]]] = {each.name: [] for each in contenders}
     raw: list[float] = []
     with ExitStack() as stack:
+        alone = stack.enter_context(ModelAlone(chosen.bundle, made_images(), SERVER_CORE))
         servers: dict[str, Server] = {}
         for each in contenders:
             settings = tuned[each.name]["settings"]
@@ -94,7 +95,7 @@ def compare(contenders: Sequence[Contender], chosen: argparse.Namespace) -> dict
         for server in servers.values():
             server.pause()
         for number in track(range(chosen.rounds), "measuring"):
-            raw.append(model_seconds(chosen.bundle))
+            raw.append(alone.processor_seconds(8, 1.0))
             # Who comes first changes from round to round.
             for index in range(len(contenders)):
                 each = contenders[(number + index) % len(contenders)]
@@ -176,20 +177,21 @@ def generator_rate(chosen: argparse.Namespace) -> float:
     return found.requests / found.seconds
 
 
-def measured(server: Server, body: Body, seconds: float, offered: float) -> Mapping[str, float]:
+def measured(server: Server, body: Body, seconds: int, offered: float) -> Mapping[str, float]:
     """What one round shows of a server: with many callers, with one, with `offered` requests a
     second that wait for nobody, and its memory.
     """
     # It has been stopped, and wakes up.
     burst(server.url, body, connections=LONE, seconds=1, core=LOAD_CORE)
     before = server.processor_seconds()
-    many = _whole(burst(server.url, body, connections=MANY, seconds=seconds, core=LOAD_CORE))
-    time.sleep(0.2)
+    load = burst(server.url, body, connections=MANY, seconds=seconds, core=LOAD_CORE, drained=True)
+    many = _whole(load)
     used = server.processor_seconds() - before
     lone = _whole(burst(server.url, body, connections=LONE, seconds=seconds, core=LOAD_CORE))
     waits = asyncio.run(_offer(server.url, body, offered, seconds))
     return {
-        "rate": many.requests / many.seconds,
+        # The last of each caller was answered after the load.
+        "rate": (many.requests - MANY) / seconds,
         "processor_seconds": used / many.requests,
         "p50": many.p50,
         "p99": many.p99,

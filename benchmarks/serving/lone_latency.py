@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", type=Path, default=Path("bundles/cifar10-gmvq"))
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--output", type=Path)
     chosen = parser.parse_args(arguments)
     require_programs("wrk", "taskset")
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(bundle: Path, rounds: int, seconds: float) -> dict[str, Any]:
+def measure(bundle: Path, rounds: int, seconds: int) -> dict[str, Any]:
     """(median, 99th percentile) in seconds of each thing that is compared, a list over rounds."""
     picture = write_image(made_images()[0])
     encode = Body("/v1/encode", PNG, JSON, picture)
@@ -104,7 +104,7 @@ def lines(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _bare(bundle: Path, picture: bytes, seconds: float) -> tuple[float, float]:
+def _bare(bundle: Path, picture: bytes, seconds: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "picture.png")
         path.write_bytes(picture)
@@ -120,7 +120,7 @@ def _bare(bundle: Path, picture: bytes, seconds: float) -> tuple[float, float]:
     return median, p99
 
 
-def _waits(server: Server, body: Body, seconds: float) -> tuple[float, float]:
+def _waits(server: Server, body: Body, seconds: int) -> tuple[float, float]:
     burst(server.url, body, connections=1, seconds=1, core=LOAD_CORE)
     seen = burst(server.url, body, connections=1, seconds=seconds, core=LOAD_CORE)
     if seen.broken or seen.refused or not seen.requests:

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; the report as JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", type=Path, default=Path("bundles/cifar10-gmvq"))
-    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--output", type=Path)
     chosen = parser.parse_args(arguments)
     require_programs("wrk", "taskset")
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(bundle: Path, seconds: float) -> dict[str, Any]:
+def measure(bundle: Path, seconds: int) -> dict[str, Any]:
     """Both kinds of request, each on a service of its own."""
     images = made_images()
     singles = Body("/v1/encode", PNG, JSON, write_image(images[0]))
@@ -92,7 +92,7 @@ def measure(bundle: Path, seconds: float) -> dict[str, Any]:
     }
 
 
-def _kind(bundle: Path, body: Body, seconds: float) -> dict[str, Any]:
+def _kind(bundle: Path, body: Body, seconds: int) -> dict[str, Any]:
     port = free_port()
     command = [sys.executable, "-m", "service", "--bundle", str(bundle), "--device", "cpu"]
     with Server(
@@ -122,7 +122,7 @@ def _kind(bundle: Path, body: Body, seconds: float) -> dict[str, Any]:
     }
 
 
-def _crowd(server: Server, body: Body, capacity: float, seconds: float) -> Crowd:
+def _crowd(server: Server, body: Body, capacity: float, seconds: int) -> Crowd:
     """`TIMES` the capacity, if the load generator can ask for so much."""
     before = server.processor_seconds()
     if body.num_images == 1:

@@ -23,6 +23,21 @@ end
 """
 
 
+DRAINED = """\
+local ffi = require("ffi")
+ffi.cdef("typedef struct {{ long seconds, nanoseconds; }} moment;")
+ffi.cdef("int clock_gettime(int clock, moment *found);")
+local moment, ends = ffi.new("moment"), nil
+delay = function()
+  ffi.C.clock_gettime(1, moment)
+  local now = tonumber(moment.seconds) + tonumber(moment.nanoseconds) / 1e9
+  ends = ends or now + {seconds}
+  return now < ends and 0 or 3600000
+end
+"""
+DRAIN_SECONDS = 1
+
+
 @dataclass(frozen=True)
 class Body:
     """What is posted, to `path`, with `headers` beside the two types."""
@@ -48,12 +63,16 @@ class Burst:
     longest: float
 
 
-def burst(url: str, body: Body, *, connections: int, seconds: float, core: int) -> Burst:
-    """Post for so long from so many connections, on one core.
+def burst(
+    url: str, body: Body, *, connections: int, seconds: int, core: int, drained: bool = False
+) -> Burst:
+    """Post for so long from so many connections, on one core. At the end `connections` requests
+    are under way: they are left alone, or waited for and counted too if `drained`.
 
     Raises:
         RuntimeError: wrk says something else than its result.
     """
+    lasts = seconds + DRAIN_SECONDS if drained else seconds
     with tempfile.TemporaryDirectory() as folder:
         data, script = Path(folder, "body"), Path(folder, "post.lua")
         data.write_bytes(body.data)
@@ -64,8 +83,9 @@ def burst(url: str, body: Body, *, connections: int, seconds: float, core: int) 
                 accept=body.accept,
                 headers="\n".join(f'wrk.headers["{k}"] = "{v}"' for k, v in body.headers.items()),
             )
+            + (DRAINED.format(seconds=seconds) if drained else "")
         )
-        load = ["-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s"]
+        load = ["-t1", f"-c{connections}", f"-d{lasts}s", "--timeout", "30s"]
         done = subprocess.run(
             ["taskset", "-c", str(core), "wrk", *load, "-s", str(script), url + body.path],
             capture_output=True,
