@@ -1,5 +1,5 @@
-"""Requests that were answered, counted in bunches: to count each of them at once would take a tenth
-of what the service adds to a small image.
+"""Requests that were answered, counted in bunches: to count each of them at once would take some
+hundredths of what the service adds to a small image.
 """
 
 import threading

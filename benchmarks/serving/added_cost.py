@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
-from benchmarks.serving.model_alone import ModelAlone
+from benchmarks.serving.model_alone import model_alone
 from benchmarks.serving.processes import Server, free_port, processor_name, require_programs
 from benchmarks.serving.wrk import Body, burst
 from vqtok.images import write_image
@@ -30,6 +30,7 @@ from vqtok.wire.npy_format import write_array
 SERVER_CORE, LOAD_CORE = 0, 1
 JSON, NPY, PNG = "application/json", "application/x-npy", "image/png"
 BATCH = 64
+RAW_SECONDS = 0.5
 RESAMPLES = 2000
 
 
@@ -74,12 +75,12 @@ def _started(bundle: Path, seconds: int, stack: ExitStack) -> dict[str, Callable
     many = Body("/v1/encode", NPY, NPY, write_array(images), BATCH)
     service = stack.enter_context(service_server(bundle)).wait_ready()
     plain = stack.enter_context(plain_server(bundle)).wait_ready()
-    alone = stack.enter_context(ModelAlone(bundle, images, SERVER_CORE))
+    alone = stack.enter_context(model_alone(bundle, images, SERVER_CORE))
     without_model = _at(one, "/decode-only")
     return {
-        "raw, 1 at a time": lambda: alone.processor_seconds(1),
-        "raw, 8 at a time": lambda: alone.processor_seconds(8),
-        "raw, 64 at a time": lambda: alone.processor_seconds(BATCH),
+        "raw, 1 at a time": lambda: alone(1, RAW_SECONDS),
+        "raw, 8 at a time": lambda: alone(8, RAW_SECONDS),
+        "raw, 64 at a time": lambda: alone(BATCH, RAW_SECONDS),
         "service, PNG": lambda: _cost(service, one, 16, seconds),
         "service, npy of 64": lambda: _cost(service, many, 2, seconds),
         "plain, PNG": lambda: _cost(plain, _at(one, "/encode"), 16, seconds),

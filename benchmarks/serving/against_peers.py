@@ -26,7 +26,7 @@ from rich.progress import track
 
 from benchmarks.serving.added_cost import LOAD_CORE, SERVER_CORE, made_images
 from benchmarks.serving.contenders import CONTENDERS, Contender, Settings, interpreter
-from benchmarks.serving.model_alone import ModelAlone
+from benchmarks.serving.model_alone import model_alone
 from benchmarks.serving.processes import (
     ROOT,
     Server,
@@ -86,7 +86,7 @@ def compare(contenders: Sequence[Contender], chosen: argparse.Namespace) -> dict
     seen: dict[str, list[Mapping[str, float]]] = {each.name: [] for each in contenders}
     raw: list[float] = []
     with ExitStack() as stack:
-        alone = stack.enter_context(ModelAlone(chosen.bundle, made_images(), SERVER_CORE))
+        alone = stack.enter_context(model_alone(chosen.bundle, made_images(), SERVER_CORE))
         servers: dict[str, Server] = {}
         for each in contenders:
             settings = tuned[each.name]["settings"]
@@ -95,7 +95,7 @@ def compare(contenders: Sequence[Contender], chosen: argparse.Namespace) -> dict
         for server in servers.values():
             server.pause()
         for number in track(range(chosen.rounds), "measuring"):
-            raw.append(alone.processor_seconds(8, 1.0))
+            raw.append(alone(8, 1.0))
             # Who comes first changes from round to round.
             for index in range(len(contenders)):
                 each = contenders[(number + index) % len(contenders)]

@@ -3,9 +3,9 @@
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -29,46 +29,36 @@ for line in sys.stdin:
 """
 
 
-class ModelAlone:
-    """Encodes images (n, H, W, 3) on one core when it is asked to; a context manager."""
+ProcessorSeconds = Callable[[int, float], float]
+"""Processor seconds an image, so many at a time, over about so many seconds."""
 
-    def __init__(self, bundle: Path, images: np.ndarray, core: int) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            pictures = Path(folder, "images.npy")
-            np.save(pictures, images)
-            command = [sys.executable, "-c", SCRIPT, str(bundle), str(pictures)]
-            self._popen = subprocess.Popen(
-                ["taskset", "-c", str(core), *command],
-                cwd=ROOT,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            # The images have been read once it answers.
-            self.processor_seconds(1, 0.1)
 
-    def processor_seconds(self, size: int, seconds: float = 0.5) -> float:
-        """Processor seconds an image, so many at a time, over about so many seconds.
+@contextmanager
+def model_alone(bundle: Path, images: np.ndarray, core: int) -> Generator[ProcessorSeconds]:
+    """Inside, images (n, H, W, 3) are encoded on one core when the function is called, which raises
+    RuntimeError when the process has ended.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = Path(folder, "images.npy")
+        np.save(pictures, images)
+        command = [sys.executable, "-c", SCRIPT, str(bundle), str(pictures)]
+        with subprocess.Popen(
+            ["taskset", "-c", str(core), *command],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            yield lambda size, seconds: _asked(process, size, seconds)
+            process.communicate()
 
-        Raises:
-            RuntimeError: the process has ended.
-        """
-        assert self._popen.stdin is not None
-        assert self._popen.stdout is not None
-        self._popen.stdin.write(f"{size} {seconds}\n")
-        self._popen.stdin.flush()
-        answer = self._popen.stdout.readline()
-        if not answer:
-            raise RuntimeError("the model's process has ended")
-        return float(answer)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._popen.communicate()
+def _asked(process: subprocess.Popen[str], size: int, seconds: float) -> float:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{size} {seconds}\n")
+    process.stdin.flush()
+    answer = process.stdout.readline()
+    if not answer:
+        raise RuntimeError("the model's process has ended")
+    return float(answer)
