@@ -1,5 +1,6 @@
 """Traces, as a real collector would get them over HTTP."""
 
+import itertools
 import sys
 import threading
 import time
@@ -13,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from service.settings import InvalidSettings
-from service.traces import Traces
+from service.traces import Traces, epoch_now
 from tests.service.load import png
 from tests.service.process import ServiceProcess
 
@@ -64,13 +65,13 @@ def test_a_request_is_a_span_of_the_callers_trace_with_its_stages_inside() -> No
             headers = {**PNG, "traceparent": f"00-{TRACE}-{PARENT}-01", "X-Request-Id": "job-1"}
             answer = httpx.post(f"{service.url}/v1/encode", content=png(0), headers=headers)
             assert answer.status_code == 200
-            answered = time.time_ns()
             assert httpx.post(f"{service.url}/v1/encode").status_code == 415
+        ended = time.time_ns()
         requests = [span for span in spans if span.kind == Span.SPAN_KIND_SERVER]
         assert [span.name for span in requests] == ["POST /v1/encode"] * 2
         first, second = requests
         assert (first.trace_id.hex(), first.parent_span_id.hex()) == (TRACE, PARENT)
-        assert sent - 5e6 < first.start_time_unix_nano < first.end_time_unix_nano < answered + 5e6
+        assert sent - 5e6 < first.start_time_unix_nano < first.end_time_unix_nano < ended + 5e6
         known = _attributes(first)
         assert known["http.response.status_code"] == 200
         assert known["vqtok.request_id"] == "job-1"
@@ -85,6 +86,20 @@ def test_a_request_is_a_span_of_the_callers_trace_with_its_stages_inside() -> No
         assert model.end_time_unix_nano - model.start_time_unix_nano >= 0.05e9
         assert second.trace_id.hex() != TRACE
         assert _attributes(second)["http.response.status_code"] == 415
+
+
+def test_who_is_held_up_between_two_clocks_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = time.time() - time.monotonic()
+    wall, held_up = time.time, iter([0.2, 0.2])
+
+    def late() -> float:
+        now = wall()
+        for seconds in itertools.islice(held_up, 1):
+            time.sleep(seconds)
+        return now
+
+    monkeypatch.setattr("service.traces.time.time", late)
+    assert epoch_now() == pytest.approx(expected, abs=0.02)
 
 
 def test_what_is_not_sampled_is_not_sent_but_the_callers_choice_counts() -> None:
