@@ -38,7 +38,7 @@ dev: $(DEV_READY) ## Install everything for training and tests into .venv/dev
 test: $(DEV_READY) check .venv/.tools ## Install everything, check the code, run all tests but the slow ones
 	@$(DEV)/bin/python -m pytest -m "not slow" --durations=10 $(PARALLEL)
 
-test-slow: $(DEV_READY) .venv/.tools .venv/.slow-tools ## Run the tests that take longer than 20 seconds each
+test-slow: $(DEV_READY) .venv/.tools .venv/.slow-tools ## Run the slow tests, and all the cases of which `make test` runs a few
 	@$(DEV)/bin/python -m pytest -m slow --durations=10
 
 soak: $(DEV_READY) ## Load the service for half an hour, and see whether it grows, leaks or errs
@@ -86,11 +86,12 @@ $(SERVE_READY): requirements/serve-$(RUNTIME).txt
 	@touch $@
 
 # torch comes first and without hashes: its CPU and CUDA builds are different files of one version.
+# What is imported is compiled then: to compile all of it takes a third of the installing.
 $(DEV_READY): requirements/torch.txt requirements/serve-$(RUNTIME).txt requirements/dev.txt
 	$(call new_venv,$(DEV))
-	@$(DEV)/bin/pip install --quiet -r requirements/torch.txt
-	@$(DEV)/bin/pip install --quiet $(HASHED) -r requirements/serve-$(RUNTIME).txt -r requirements/dev.txt
-	@$(DEV)/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(DEV)/bin/pip install --quiet --no-compile -r requirements/torch.txt
+	@$(DEV)/bin/pip install --quiet --no-compile $(HASHED) -r requirements/serve-$(RUNTIME).txt -r requirements/dev.txt
+	@$(DEV)/bin/pip install --quiet --no-compile --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # Programs that some tests run for real. Without them these tests are skipped.
