@@ -4,6 +4,7 @@ import ast
 import importlib
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,19 +14,24 @@ PACKAGES = ("vqtok", "service", "models", "training")
 NOT_IN_THE_SERVICE = ("torch", "lightning_fabric", "models", "training")
 
 
-def _files_that_import(module: str) -> set[str]:
-    found: set[str] = set()
+@cache
+def _imports() -> dict[str, set[str]]:
+    """Of each file the packages that it imports anything of, within functions too."""
+    found: dict[str, set[str]] = {}
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
+            names: set[str] = set()
             for node in ast.walk(ast.parse(path.read_bytes())):
-                names = []
                 if isinstance(node, ast.Import):
-                    names = [alias.name for alias in node.names]
+                    names.update(alias.name for alias in node.names)
                 elif isinstance(node, ast.ImportFrom) and node.level == 0:
-                    names = [node.module or ""]
-                if any(name.split(".")[0] == module for name in names):
-                    found.add(path.relative_to(ROOT).as_posix())
+                    names.add(node.module or "")
+            found[path.relative_to(ROOT).as_posix()] = {name.split(".")[0] for name in names}
     return found
+
+
+def _files_that_import(module: str) -> set[str]:
+    return {path for path, names in _imports().items() if module in names}
 
 
 @pytest.mark.parametrize("entrance", ["service", "service.app", "service.__main__", "vqtok.cli"])
