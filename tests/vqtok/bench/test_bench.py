@@ -59,7 +59,7 @@ def test_an_open_loop_sends_whatever_the_service_does(service: ServiceProcess) -
         assert sum(level["statuses"].values()) == level["requests"]
     assert set(calm["statuses"]) == {"200"}
     assert overload["statuses"]["429"] > overload["requests"] / 10
-    assert overload["good_share"] < calm["good_share"] == 1.0
+    assert overload["good_share"] < calm["good_share"]
 
 
 @pytest.mark.slow
