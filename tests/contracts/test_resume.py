@@ -2,9 +2,9 @@
 
 Everything that could remember how it got here is on: noise, code replacement, moving averages,
 mirrored samples, AdamW, Muon, BatchNorm, averaged weights, temperature and learning rate that
-follow the step, two loader workers. The quick run kills a real process and tries every place for
-one quantizer, and interrupts all of them in this process at the first checkpoint;
-`make test-slow` does all of it for each.
+follow the step. The quick run kills a real process and tries every place for one quantizer, and
+interrupts three of them in this process at the first checkpoint; `make test-slow` does all of it
+for each, with two loader workers.
 """
 
 import json
@@ -20,6 +20,7 @@ from models.quantizers.replacement import DeadCodes
 from models.storage import WEIGHTS_FILE
 from tests.processes import Process, ended, kill_when
 from tests.processes import start as start_program
+from tests.representative import few_of
 from tests.training.broken_runs import checkpoint, differences, interrupt, without_times
 from tests.training.tiny import (
     CASES,
@@ -39,6 +40,7 @@ ROOT = Path(__file__).parents[2]
 STEPS, FIRST_CHECKPOINT = 8, 3
 VALIDATION_IMAGES = 64
 REPRESENTATIVE = "gmvq"
+REPRESENTATIVES = (REPRESENTATIVE, "vq_ema", "rvq")
 QUANTIZER_STATE = {
     "vq": {"codebook", "dead_codes.idle"},
     "vq_ema": {"codebook", "counts", "sums", "dead_codes.idle"},
@@ -169,7 +171,8 @@ def assert_killing_changes_no_bit(settings: RunSettings, folder: Path, finish: F
 def test_a_killed_process_goes_on_to_the_same_bits(
     method: str, images: Path, tmp_path: Path
 ) -> None:
-    assert_killing_changes_no_bit(settings_of(method, images), tmp_path, in_this_process)
+    settings = settings_of(method, images, **{"data.num_workers": 0})
+    assert_killing_changes_no_bit(settings, tmp_path, in_this_process)
 
 
 @pytest.mark.slow
@@ -192,16 +195,12 @@ def unbroken(
     return settings, folder
 
 
-INTERRUPTIONS = [
-    pytest.param(
-        case,
-        last,
-        marks=[] if case == REPRESENTATIVE or last == FIRST_CHECKPOINT else [pytest.mark.slow],
-    )
-    for case in CASES
-    for last in (0, 2, FIRST_CHECKPOINT, 6)
-]
-OTHERS = [method for method in QUANTIZERS if method != REPRESENTATIVE]
+PLACES = (0, 2, FIRST_CHECKPOINT, 6)
+INTERRUPTIONS = few_of(
+    [(case, last) for case in CASES for last in PLACES],
+    [(REPRESENTATIVE, last) for last in PLACES]
+    + [(case, FIRST_CHECKPOINT) for case in REPRESENTATIVES],
+)
 
 
 @pytest.mark.parametrize(("unbroken", "last"), INTERRUPTIONS, indirect=["unbroken"])
@@ -226,11 +225,8 @@ def test_a_run_interrupted_around_the_start_of_its_codes_goes_on_to_the_same_bit
     assert_bit_equal(tmp_path / "broken", tmp_path / "unbroken")
 
 
-@pytest.mark.parametrize(
-    "unbroken",
-    [REPRESENTATIVE, *(pytest.param(method, marks=pytest.mark.slow) for method in OTHERS)],
-    indirect=True,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("unbroken", QUANTIZERS, indirect=True)
 def test_workers_change_no_bit(unbroken: tuple[RunSettings, Path], tmp_path: Path) -> None:
     settings, folder = unbroken
     data = settings.data.model_copy(update={"num_workers": 2})

@@ -281,6 +281,7 @@ def _milliseconds(answer: httpx.Response) -> dict[str, float]:
     return {name: float(value) for name, value in stages}
 
 
+@pytest.mark.slow
 def test_memory_grows_by_what_is_at_work_and_not_by_the_body() -> None:
     files = [noise(seed, 400) for seed in range(8)] * 12
     body = form(files)

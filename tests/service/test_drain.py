@@ -36,9 +36,8 @@ def drain_under_load(seed: int) -> None:
         assert seen["200"] == service.admitted() > 0, seen
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_every_admitted_request_is_answered_when_sigterm_comes_under_load(seed: int) -> None:
-    drain_under_load(seed)
+def test_every_admitted_request_is_answered_when_sigterm_comes_under_load() -> None:
+    drain_under_load(0)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.representative import few_of
 from tests.service.process import ServiceProcess, counter
 from tests.vqtok.tiny_bundle import smooth_images
 from vqtok.bundle import Bundle
@@ -27,7 +28,7 @@ NPY = {"Content-Type": "application/x-npy", "Accept": "application/x-npy"}
 SIDES = [(32, 32), (33, 47), (1, 1), (8, 64), (31, 9)]
 
 
-@pytest.fixture(scope="module", params=["2", "1"], ids=["in threads", "on the loop"])
+@pytest.fixture(scope="module", params=few_of(["2", "1"], ["2"]), ids=["in threads", "on the loop"])
 def service(bundle: Path, request: pytest.FixtureRequest) -> Generator[ServiceProcess]:
     """With one thread the event loop runs what is small."""
     flags = ["--bundle", str(bundle), "--device", "cpu", "--threads", request.param]

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from PIL import Image, ImageOps
 
+from tests.representative import few_of
 from tests.service.load import png, probed
 from tests.service.process import ServiceProcess
 
@@ -60,9 +61,7 @@ def _hostile(client: httpx.Client, data_dir: Path, row: dict[str, str]) -> str:
     return str(answer.status_code)
 
 
-@pytest.mark.parametrize(
-    "step", [pytest.param(1, id="all", marks=pytest.mark.slow), pytest.param(8, id="every 8th")]
-)
+@pytest.mark.parametrize("step", few_of([1, 8], [8]), ids="every {}".format)
 def test_every_valid_file_comes_back_and_no_hostile_one_does_harm(
     service: ServiceProcess, data_dir: Path, step: int, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,6 +24,7 @@ from schemathesis.specs.openapi.checks import (
 
 from service.openapi import openapi_document
 from service.routes import WORKING_CALLS
+from tests.representative import few_of
 from tests.service.process import ServiceProcess
 from tests.service.streams import example_stream
 from vqtok.images import write_image
@@ -97,7 +98,8 @@ schemathesis.openapi.format("binary", PICTURES)
 schemathesis.openapi.format("byte", PICTURES.map(lambda data: b64encode(data).decode()))
 schema = schemathesis.openapi.from_dict(openapi_document("test"))
 OPERATIONS = [each.ok() for each in schema.get_all_operations() if isinstance(each, Ok)]
-drawn = settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=UNCHECKED)
+drawn = settings(derandomize=True, deadline=None, suppress_health_check=UNCHECKED)
+NUM_CALLS = pytest.mark.parametrize("num_calls", few_of([50, 300], [50]))
 
 
 def _operations(method: str | None = None) -> pytest.MarkDecorator:
@@ -106,12 +108,14 @@ def _operations(method: str | None = None) -> pytest.MarkDecorator:
 
 
 @_operations()
+@NUM_CALLS
 def test_calls_that_fit_the_document_are_answered_as_it_says(
     operation: schemathesis.APIOperation,
+    num_calls: int,
     service: ServiceProcess,
     seen: Counter[tuple[str, str, int]],
 ) -> None:
-    @drawn
+    @settings(drawn, max_examples=num_calls)
     @given(operation.as_strategy(generation_mode=schemathesis.GenerationMode.POSITIVE))
     def call(case: schemathesis.Case) -> None:
         _reach_further(case)
@@ -123,10 +127,11 @@ def test_calls_that_fit_the_document_are_answered_as_it_says(
 
 
 @_operations("POST")
+@NUM_CALLS
 def test_calls_that_do_not_fit_it_are_refused_as_it_says(
-    operation: schemathesis.APIOperation, service: ServiceProcess
+    operation: schemathesis.APIOperation, num_calls: int, service: ServiceProcess
 ) -> None:
-    @drawn
+    @settings(drawn, max_examples=num_calls)
     @given(operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE))
     def call(case: schemathesis.Case) -> None:
         case.validate_response(case.call(base_url=service.url), checks=CHECKS)
@@ -151,7 +156,7 @@ def test_every_type_of_body_was_sent_and_most_were_read(
             sent = {key[2]: n for key, n in seen.items() if key[:2] == (path, media_type)}
             with capsys.disabled():
                 sys.stdout.write(f"\n{path} {media_type}: {dict(sorted(sent.items()))}")
-            assert sum(sent.values()) >= 5
+            assert sum(sent.values()) >= 2
             for status, number in sent.items():
                 unread[status in (400, 415)] += number
     assert unread[True] < unread[False]

@@ -31,6 +31,7 @@ from vqtok.tokenizer import Tokenizer
 from vqtok.wire.npy_format import read_array, write_array
 
 DEPTH, K, D, GRID = 3, 16, 4, (4, 4)
+pytestmark = pytest.mark.slow
 NPY = {"Content-Type": "application/x-npy", "Accept": "application/x-npy"}
 JSON_BODY = {"Content-Type": "application/json", "Accept": "application/x-npy"}
 

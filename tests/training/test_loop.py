@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import models.quantizers.nearest_code
 from models.quantizers import QUANTIZERS
 from models.randomness import INITIALISATION_STEP
+from tests.representative import few_of
 from tests.training.tiny import CASES, tiny_settings
 from training.data import load_splits
 from training.data.batches import BatchPlan, to_pixels, whole_batches
@@ -36,7 +37,7 @@ def losses_of(trainer: Trainer) -> list[float]:
     return errors
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", few_of(CASES, ["gmvq", "vq", "fsq"]))
 def test_the_error_falls_on_real_images(case: str, real_images: Path, tmp_path: Path) -> None:
     """Gumbel's tokens are random at first, so that its decoder takes longer to use them."""
     settings = tiny_settings(case, real_images, {"data.image_size": 32, "schedule.epochs": 6})

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from models import Autoencoder, load
 from models.quantizers import QUANTIZERS
+from tests.representative import few_of
 from tests.training.tiny import VARIANTS, tiny_settings, torch_tokens
 from training.data import load_splits
 from training.graphs import DecoderGraph, export_decoder, export_encoder
@@ -23,10 +24,7 @@ from vqtok.runtime.onnx import open_engine
 
 Pixels = NDArray[np.uint8]
 REPRESENTATIVE = "gmvq"
-METHODS = [
-    method if method == REPRESENTATIVE else pytest.param(method, marks=pytest.mark.slow)
-    for method in [*QUANTIZERS, *VARIANTS]
-]
+METHODS = few_of([*QUANTIZERS, *VARIANTS], [REPRESENTATIVE])
 
 
 @dataclasses.dataclass

@@ -22,6 +22,7 @@ from tests.training.shared_batch import (
 )
 
 TOLERANCE = 1e-9
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ from training.variant import VariantOptions, make_int8
 from vqtok.bundle import Bundle, golden_check
 from vqtok.runtime.onnx import open_engine
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def variant(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:

@@ -71,6 +71,7 @@ def test_the_noise_is_what_the_encoder_leaves_over(bundle: Bundle, real_images: 
     assert mixture_sigma(settings) ** 2 == pytest.approx(float(left) / two_sigma2, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_says_that_its_bits_are_bounded(
     bundle: Bundle, real_images: Path, tokens_file: Path, finished: Path
 ) -> None:
@@ -102,12 +103,14 @@ def test_a_run_says_that_its_bits_are_bounded(
     assert table[-1].startswith(f"| 1.0 | 20 | {rows[-1]['bits_per_image']:.2f} ± ")
 
 
+@pytest.mark.slow
 def test_bundles_refuse_it(finished: Path, tokens_file: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="diffusion has a bound on its bits and no code lengths"):
         add_prior(finished, AttachOptions(tmp_path / "bundle", tokens_file))
     assert not (tmp_path / "bundle").exists()
 
 
+@pytest.mark.slow
 def test_its_graph_draws_tokens_and_pictures(
     finished: Path, bundle: Bundle, tmp_path: Path
 ) -> None:
@@ -165,6 +168,7 @@ def test_the_shortest_time_is_taken_that_is_as_near_as_the_nearest() -> None:
     assert times._nearest(rows).passes == 2
 
 
+@pytest.mark.slow
 def test_with_enough_images_every_time_is_sampled(
     bundle: Bundle,
     real_images: Path,

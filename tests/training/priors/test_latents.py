@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from models.priors import DiffusionPrior, TokenShape, build_bounded
 from tests.models.priors.test_diffusion import on_a_line, probabilities
+from tests.representative import few_of
 from training.graphs import export_step
 from training.parity import ExportRefused
 from training.priors.latents import CodeMixture, Latents, Step, draw_latents, token_tosses
@@ -43,12 +44,14 @@ def labels_of(count: int, label: int = 2) -> NDArray[np.int32]:
     return np.full(count, label, np.int32)
 
 
+@pytest.mark.slow
 def test_a_step_in_onnx_leads_where_it_leads_in_pytorch(
     prior: DiffusionPrior, in_onnx: Step
 ) -> None:
     assert 0.0 < hold(prior, in_onnx) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_step_that_leads_elsewhere_is_refused(prior: DiffusionPrior, in_onnx: Step) -> None:
     def broken(*arrays: Any) -> Latents:
         return in_onnx(*arrays) + np.float32(np.nan)
@@ -57,6 +60,7 @@ def test_a_step_that_leads_elsewhere_is_refused(prior: DiffusionPrior, in_onnx: 
         hold(prior, broken)
 
 
+@pytest.mark.slow
 def test_samples_in_onnx_are_those_in_pytorch(prior: DiffusionPrior, in_onnx: Step) -> None:
     walk, labels = walk_of(prior), labels_of(20, label=1)
     ours = draw_latents(torch_step(prior), walk, 5, range(20), labels)
@@ -66,6 +70,7 @@ def test_samples_in_onnx_are_those_in_pytorch(prior: DiffusionPrior, in_onnx: St
     assert np.array_equal(mixture.likeliest(ours), mixture.likeliest(theirs))
 
 
+@pytest.mark.slow
 def test_a_sample_is_a_function_of_seed_and_number(prior: DiffusionPrior, in_onnx: Step) -> None:
     sampler = LatentSampler(in_onnx, walk_of(prior), mixture_of(prior))
     together = sampler.tokens(5, range(6), labels_of(6), likeliest=False)
@@ -97,7 +102,7 @@ def test_tokens_are_drawn_as_often_as_their_responsibility() -> None:
     assert tokens.mean() == pytest.approx(p, abs=4 * (p * (1 - p) / NUM) ** 0.5)
 
 
-@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("trained", few_of([False, True], [True]))
 def test_samples_are_as_frequent_as_their_probabilities(trained: bool) -> None:
     """Chi-square of one token's codes: the mixture's weights where the network does nothing."""
     prior = on_a_line(trained=trained)

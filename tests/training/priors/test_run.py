@@ -9,6 +9,7 @@ import torch
 
 import training.variant
 from models.priors import PRIORS
+from tests.representative import few_of
 from tests.training.broken_runs import Interrupted, checkpoint, differences, without_times
 from training.priors.attach import AttachOptions, add_prior
 from training.priors.loop import PriorTrainer
@@ -159,7 +160,7 @@ def test_muon_takes_the_matrices_of_the_blocks(
     assert len(moved) == len(before)
 
 
-@pytest.mark.parametrize("kind", LEARNED)
+@pytest.mark.parametrize("kind", few_of(LEARNED, ["masked"]))
 def test_a_bundle_with_the_prior_samples_from_it(
     bundle: Bundle, real_images: Path, tokens_file: Path, kind: str, tmp_path: Path
 ) -> None:
@@ -183,6 +184,7 @@ def test_a_bundle_with_the_prior_samples_from_it(
         add_prior(tmp_path / "run", AttachOptions(tmp_path / "bundle", tokens_file))
 
 
+@pytest.mark.slow
 def test_a_reference_measured_anew_says_the_bits_of_the_prior_too(
     bundle: Bundle, real_images: Path, tokens_file: Path, tmp_path: Path
 ) -> None:
@@ -196,6 +198,7 @@ def test_a_reference_measured_anew_says_the_bits_of_the_prior_too(
     assert f"prior {bits['prior']:.1f}" in (tmp_path / "bundle/card.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_variant_in_int8_keeps_the_prior(
     bundle: Bundle,
     real_images: Path,

@@ -9,12 +9,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
+from tests.representative import few_of
 from tests.vqtok.priors.joint import JointPrior
 from vqtok.errors import InvalidParameter, InvalidTokens
 from vqtok.priors import SamplingRule, Wish, checked_wish, draw_all, most_rows
 
 NUM = 6000
 TWO_GROUPS = (0, 1, 1, 0)
+RULES = [SamplingRule(0.6), SamplingRule(1.7, top_p=0.8), SamplingRule(top_k=2)]
+GUIDED = SamplingRule(cfg_scale=1.5)
 
 
 def number_of(grids: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -50,15 +53,7 @@ def test_bits_are_the_code_length_under_the_model(groups: tuple[int, ...]) -> No
         assert rule.is_model == np.allclose(drawn.bits, drawn.drawn_bits, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    "rule",
-    [
-        SamplingRule(0.6),
-        SamplingRule(1.7, top_p=0.8),
-        SamplingRule(top_k=2),
-        SamplingRule(cfg_scale=1.5),
-    ],
-)
+@pytest.mark.parametrize("rule", few_of([*RULES, GUIDED], [GUIDED]))
 def test_drawn_bits_are_the_code_length_under_the_distribution_of_the_rule(
     rule: SamplingRule,
 ) -> None:

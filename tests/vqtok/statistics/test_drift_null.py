@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.representative import few_of
 from vqtok.errors import InvalidInput
 from vqtok.statistics import DriftNull, ReferenceUsage, resample_null
 from vqtok.statistics.resampling import FEWEST_IMAGES
@@ -55,7 +56,7 @@ def test_for_independent_tokens_the_mean_is_the_bias_of_the_plug_in() -> None:
     assert null.mean[-1] == pytest.approx((K - 1) / (2 * 4096 * CELLS) / np.log(2), rel=0.3)
 
 
-@pytest.mark.parametrize("images", [independent, alike])
+@pytest.mark.parametrize("images", few_of([independent, alike], [alike]))
 def test_fresh_windows_exceed_the_thresholds_as_often_as_they_say(images: Draw) -> None:
     """Mean over calibrations. With 1,024 images, the quantiles for windows of 1,024 are scaled from
     those of 256, and are on the safe side.
