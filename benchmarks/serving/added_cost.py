@@ -22,7 +22,14 @@ import numpy as np
 from rich.progress import Progress
 
 from benchmarks.serving.model_alone import model_alone
-from benchmarks.serving.processes import Server, free_port, processor_name, require_programs
+from benchmarks.serving.processes import (
+    Neighbours,
+    Server,
+    free_port,
+    in_words,
+    processor_name,
+    require_programs,
+)
 from benchmarks.serving.wrk import Body, burst
 from vqtok.images import write_image
 from vqtok.wire.npy_format import write_array
@@ -55,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measure(bundle: Path, starts: int, rounds: int, seconds: int) -> dict[str, Any]:
     """Processor seconds an image of each thing that is compared, a list over the rounds."""
     seen: dict[str, list[float]] = {}
+    neighbours = Neighbours()
     with Progress() as progress:
         task = progress.add_task("measuring", total=starts * rounds)
         for _ in range(starts):
@@ -65,7 +73,12 @@ def measure(bundle: Path, starts: int, rounds: int, seconds: int) -> dict[str, A
                     for name in random.sample(list(things), len(things)):
                         seen.setdefault(name, []).append(things[name]())
                     progress.advance(task)
-    return {"hardware": processor_name(), "seconds_an_image": seen, "starts": starts}
+    return {
+        "hardware": processor_name(),
+        "stolen_share": neighbours.share(),
+        "seconds_an_image": seen,
+        "starts": starts,
+    }
 
 
 def _started(bundle: Path, seconds: int, stack: ExitStack) -> dict[str, Callable[[], float]]:
@@ -106,7 +119,7 @@ def lines(report: Mapping[str, Any]) -> list[str]:
         for number in (BATCH, 8):
             share = _ratio(100 * (seen[f"{server}, npy of 64"] - raw[number]), raw[number])
             found.append(f"{server} adds to npy of 64 {share} % of the model, {number} at a time")
-    return found
+    return [*found, in_words(report["stolen_share"])]
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> str:

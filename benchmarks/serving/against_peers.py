@@ -29,6 +29,7 @@ from benchmarks.serving.contenders import CONTENDERS, Contender, Settings, inter
 from benchmarks.serving.model_alone import model_alone
 from benchmarks.serving.processes import (
     ROOT,
+    Neighbours,
     Server,
     free_port,
     processor_name,
@@ -94,6 +95,7 @@ def compare(contenders: Sequence[Contender], chosen: argparse.Namespace) -> dict
         generator = generator_rate(chosen)
         for server in servers.values():
             server.pause()
+        neighbours = Neighbours()
         for number in track(range(chosen.rounds), "measuring"):
             raw.append(alone(8, 1.0))
             # Who comes first changes from round to round.
@@ -103,10 +105,12 @@ def compare(contenders: Sequence[Contender], chosen: argparse.Namespace) -> dict
                 server.resume()
                 seen[each.name].append(measured(server, each.body(jpeg), chosen.seconds, offered))
                 server.pause()
+        stolen_share = neighbours.share()
         for server in servers.values():
             server.resume()
     return {
         "hardware": processor_name(),
+        "stolen_share": stolen_share,
         "rounds": chosen.rounds,
         "seconds": chosen.seconds,
         "jpeg_bytes": len(jpeg),

@@ -28,7 +28,14 @@ from benchmarks.serving.added_cost import (
     plain_server,
     service_server,
 )
-from benchmarks.serving.processes import ROOT, Server, processor_name, require_programs
+from benchmarks.serving.processes import (
+    ROOT,
+    Neighbours,
+    Server,
+    in_words,
+    processor_name,
+    require_programs,
+)
 from benchmarks.serving.wrk import Body, burst
 from vqtok.images import write_image
 
@@ -74,6 +81,7 @@ def measure(bundle: Path, rounds: int, seconds: int) -> dict[str, Any]:
     encode = Body("/v1/encode", PNG, JSON, picture)
     nothing = Body("/noop", PNG, JSON, picture)
     seen: dict[str, list[tuple[float, float]]] = {"bare": [], "service": [], "nothing": []}
+    neighbours = Neighbours()
     with ExitStack() as stack:
         service = stack.enter_context(service_server(bundle)).wait_ready()
         plain = stack.enter_context(plain_server(bundle)).wait_ready()
@@ -81,7 +89,12 @@ def measure(bundle: Path, rounds: int, seconds: int) -> dict[str, Any]:
             seen["bare"].append(_bare(bundle, picture, seconds))
             seen["service"].append(_waits(service, encode, seconds))
             seen["nothing"].append(_waits(plain, nothing, seconds))
-    return {"hardware": processor_name(), "seconds": seconds, "seen": seen}
+    return {
+        "hardware": processor_name(),
+        "stolen_share": neighbours.share(),
+        "seconds": seconds,
+        "seen": seen,
+    }
 
 
 def lines(report: Mapping[str, Any]) -> list[str]:
@@ -101,6 +114,7 @@ def lines(report: Mapping[str, Any]) -> list[str]:
     return [
         *found,
         f"the service's median is {middle:.2f} ({low:.2f} to {high:.2f}) of that in a process",
+        in_words(report["stolen_share"]),
     ]
 
 

@@ -28,7 +28,14 @@ from benchmarks.serving.added_cost import (
     made_images,
     plain_server,
 )
-from benchmarks.serving.processes import Server, free_port, processor_name, require_programs
+from benchmarks.serving.processes import (
+    Neighbours,
+    Server,
+    free_port,
+    in_words,
+    processor_name,
+    require_programs,
+)
 from benchmarks.serving.wrk import Body, burst
 from vqtok.bench.connections import Connections, Request
 from vqtok.bench.loops import Shot, open_loop
@@ -75,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(bundle: Path, seconds: int) -> dict[str, Any]:
     """Both kinds of request, each on a service of its own."""
+    neighbours = Neighbours()
     images = made_images()
     singles = Body("/v1/encode", PNG, JSON, write_image(images[0]))
     arrays = Body("/v1/encode", NPY, NPY, write_array(images), BATCH)
@@ -84,11 +92,15 @@ def measure(bundle: Path, seconds: int) -> dict[str, Any]:
         before = plain.processor_seconds()
         seen = burst(plain.url, nothing, connections=CALLERS, seconds=seconds, core=LOAD_CORE)
         cheapest = (plain.processor_seconds() - before) / seen.requests
-    return {
-        "hardware": processor_name(),
-        "cheapest_answer_seconds": cheapest,
+    kinds = {
         "single images": _kind(bundle, singles, seconds),
         "arrays of 64": _kind(bundle, arrays, seconds),
+    }
+    return {
+        "hardware": processor_name(),
+        "stolen_share": neighbours.share(),
+        "cheapest_answer_seconds": cheapest,
+        **kinds,
     }
 
 
@@ -159,7 +171,7 @@ async def _offer(url: str, body: Body, rate: float, seconds: float) -> list[Shot
 
 def lines(report: Mapping[str, Any]) -> list[str]:
     """What was found, in words."""
-    found = [report["hardware"]]
+    found = [f"{report['hardware']}; {in_words(report['stolen_share'])}"]
     for name in ("single images", "arrays of 64"):
         found += _in_words(name, report[name], report["cheapest_answer_seconds"])
     return found

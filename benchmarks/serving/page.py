@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import stats
 
+from benchmarks.serving.processes import in_words
+
 OURS = "vqtok"
 Rounds = Sequence[Mapping[str, float]]
 
@@ -30,8 +32,8 @@ COLUMNS: Mapping[str, str] = {
     "memory": "memory_bytes",
 }
 HOW = (
-    "{rounds} rounds of {seconds:g} s on {hardware}: one core for the server, another for the "
-    "load. Everybody runs the same graph on one thread and gets the same JPEG of {num_bytes} "
+    "{rounds} rounds of {seconds:g} s on {hardware}{loud}: one core for the server, another for "
+    "the load. Everybody runs the same graph on one thread and gets the same JPEG of {num_bytes} "
     "bytes, in the fastest form that the server takes. In a round all are measured in turn, "
     "the others stopped meanwhile. Equal load is {offered:.0f} requests a second that wait "
     "for nobody, half of what the slowest manages. The load generator manages {generator:.0f} "
@@ -133,10 +135,17 @@ def _how(report: Mapping[str, Any]) -> str:
         rounds=report["rounds"],
         seconds=report["seconds"],
         hardware=report["hardware"],
+        loud=_loud(report),
         num_bytes=report["jpeg_bytes"],
         offered=report["offered_per_second"],
         generator=report["generator_requests_per_second"],
     )
+
+
+def _loud(report: Mapping[str, Any]) -> str:
+    """How much of the machine was left; nothing where it was not looked at."""
+    stolen_share = report.get("stolen_share")
+    return "" if stolen_share is None else f" ({in_words(stolen_share)})"
 
 
 def _tried(name: str, tuned: Mapping[str, Any]) -> str:

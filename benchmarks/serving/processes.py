@@ -136,6 +136,31 @@ def processor_name() -> str:
     return f"{next(names, platform.machine())}, {os.cpu_count()} cores"
 
 
+class Neighbours:
+    """What others who share a virtual machine's processors take of them, since this was made."""
+
+    def __init__(self) -> None:
+        self._before = _stolen_and_all()
+
+    def share(self) -> float:
+        """Of the time of all cores, 0 to 1; 0 on a machine that nobody shares."""
+        stolen, everything = (
+            now - then for now, then in zip(_stolen_and_all(), self._before, strict=True)
+        )
+        return stolen / max(1, everything)
+
+
+def _stolen_and_all() -> tuple[int, int]:
+    """By the first line of /proc/stat, proc_stat(5); time of guests is in that of users."""
+    numbers = [int(each) for each in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return numbers[7], sum(numbers)
+
+
+def in_words(stolen_share: float) -> str:
+    """How loud the machine was."""
+    return f"others took {100 * stolen_share:.0f} % of the processors' time meanwhile"
+
+
 def _are_free(first: int) -> bool:
     with contextlib.ExitStack() as stack:
         try:

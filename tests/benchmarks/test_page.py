@@ -90,3 +90,13 @@ def test_a_picture_stands_beside_it(report: dict[str, Any], tmp_path: Path) -> N
 def test_the_published_page_is_what_its_report_gives() -> None:
     page = markdown(json.loads(PUBLISHED.read_text()), "serving.png")
     assert PUBLISHED.with_suffix(".md").read_text() == page
+
+
+@pytest.mark.parametrize(
+    ("stolen", "words"),
+    [({}, "on a machine: one core"), ({"stolen_share": 0.07}, "(others took 7 % of the")],
+)
+def test_a_loud_machine_is_told_where_it_was_looked_at(
+    report: dict[str, Any], stolen: dict[str, float], words: str
+) -> None:
+    assert words in markdown({**report, **stolen}, "picture.png")
