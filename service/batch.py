@@ -16,7 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.entry import UNFINISHED, Arrays, Entry, Row, Times
+from service.entry import UNFINISHED, Entry, Times
+from service.rows import Arrays, Rows
 from vqtok.errors import DeadlineExceeded, ModelFailure
 
 log = logging.getLogger(__name__)
@@ -132,11 +133,11 @@ def _joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 def _run_arrays(
     run: Callable[[NDArray[Any]], Arrays], arrays: Sequence[NDArray[Any]]
-) -> list[list[Row]]:
+) -> list[Rows]:
     """The rows of each array, of all of them run together."""
     some = [array for array in arrays if len(array)]
     if not some:
-        return [[] for _ in arrays]
+        return [Rows.of(()) for _ in arrays]
     try:
         joined = _joined(some)
     # There may be too little memory for all of them at once.
@@ -144,21 +145,25 @@ def _run_arrays(
         if len(arrays) > 1:
             return [rows for array in arrays for rows in _run_arrays(run, [array])]
         log.exception("no array of %d items of shape %s", len(arrays[0]), arrays[0].shape[1:])
-        return [[_failure(error)] * len(arrays[0])]
-    rows = iter(_run_rows(run, joined))
-    return [list(itertools.islice(rows, len(array))) for array in arrays]
+        return [Rows.of([_failure(error)] * len(arrays[0]))]
+    rows = _run_rows(run, joined)
+    if len(arrays) == 1:
+        return [rows]
+    ends = itertools.accumulate(map(len, arrays))
+    return [
+        rows.part(end - len(array), len(array)) for array, end in zip(arrays, ends, strict=True)
+    ]
 
 
-def _run_rows(run: Callable[[NDArray[Any]], Arrays], rows: NDArray[Any]) -> list[Row]:
+def _run_rows(run: Callable[[NDArray[Any]], Arrays], rows: NDArray[Any]) -> Rows:
     try:
-        arrays = run(rows)
+        return Rows(run(rows))
     # A runtime may raise anything at all, and a runner has to survive it.
     except Exception as error:
         if len(rows) == 1:
             log.exception("the model failed on one item of shape %s", rows.shape[1:])
-            return [_failure(error)]
-        return [row for one in range(len(rows)) for row in _run_rows(run, rows[one : one + 1])]
-    return [tuple(array[index] for array in arrays) for index in range(len(rows))]
+            return Rows.of([_failure(error)])
+        return Rows.joined([_run_rows(run, rows[i : i + 1]) for i in range(len(rows))])
 
 
 def _failure(error: Exception) -> ModelFailure:

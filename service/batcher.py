@@ -13,9 +13,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from service.batch import BatchRunner, Observer
-from service.entry import Answer, Arrays, Entry, Row, entries_of
+from service.entry import Answer, Entry, entries_of
 from service.fair_queue import Turns
 from service.lanes import Lane, LoopLane, ThreadLane
+from service.rows import Arrays, Rows, itself
 from vqtok.errors import Draining
 
 RowLimit = Callable[[str, tuple[int, ...]], int]
@@ -60,7 +61,7 @@ class Batcher:
         kind: str,
         rows: NDArray[Any],
         deadline: float,
-        finish: Callable[[list[Row]], Any] = list,
+        finish: Callable[[Rows], Any] = itself,
     ) -> asyncio.Future[Answer[Any]]:
         """Queue rows, in as many parts as a batch is bounded to; the future has what `finish` makes
         of all of them in order. To cancel it drops what has not run.

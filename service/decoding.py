@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from service.entry import Row
 from service.job import Job, chunks_of
 from service.pictures import Picture, PictureFormat
+from service.rows import Rows
 from service.tokens_in import Item
 from vqtok.errors import VqtokError
 from vqtok.pictures import crop
@@ -24,7 +24,7 @@ async def decode_items(
     grids = {index: image.tokens for index, image in images.items()}
     chunks = await job.service.pool.run(chunks_of, grids, job.work)
 
-    async def finish(indices: list[int], rows: list[Row]) -> Sequence[Picture | VqtokError]:
+    async def finish(indices: list[int], rows: Rows) -> Sequence[Picture | VqtokError]:
         sizes = [images[index].size for index in indices]
         with job.call.stage("serialize"):
             return await job.service.pool.run(_write_all, rows, sizes, chosen)
@@ -34,7 +34,7 @@ async def decode_items(
 
 
 def _write_all(
-    rows: Sequence[Row], sizes: Sequence[tuple[int, int] | None], chosen: PictureFormat
+    rows: Rows, sizes: Sequence[tuple[int, int] | None], chosen: PictureFormat
 ) -> list[Picture | VqtokError]:
     return [
         row if isinstance(row, VqtokError) else chosen.write(crop(row[0], size))

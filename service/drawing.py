@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from service.entry import Row
 from service.job import Job
 from service.passes import logits_in, packed
+from service.rows import Rows
 from service.work import gather_or_cancel
 from vqtok.priors import Drawn, Reveal, TablePrior, Wish, begin, draw_all, result_of
 
@@ -29,7 +29,7 @@ async def draw(job: Job, wish: Wish) -> Drawn:
 async def _finish(job: Job, reveals: Sequence[Reveal]) -> None:
     """Draw grids of one plan, in step with each other."""
 
-    def accept(rows: list[Row]) -> None:
+    def accept(rows: Rows) -> None:
         answers = iter(rows)
         for reveal in reveals:
             reveal.accept([logits_in(next(answers)) for _ in range(reveal.num_rows)])

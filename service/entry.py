@@ -1,25 +1,18 @@
 """What waits in the queue: rows of one request, and what becomes of them."""
 
 import asyncio
-import itertools
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeVar
 
 from numpy.typing import NDArray
 
-from vqtok.errors import VqtokError
+from service.rows import Rows, itself
 
 ResultT = TypeVar("ResultT")
-
-Arrays: TypeAlias = tuple[NDArray[Any], ...]
-"""What the model gives for a batch: arrays of equally many rows."""
-
-Row: TypeAlias = Arrays | VqtokError
-"""What one row became: the arrays of that row, or why it failed."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +46,7 @@ class Entry:
     shape: tuple[int, ...]
     num_rows: int
     load: Callable[[], NDArray[Any]]
-    finish: Callable[[list[Row]], Any]
+    finish: Callable[[Rows], Any]
     deadline: float
     parts: "Parts | None" = None
     done: asyncio.Future[Answer[Any]] = field(init=False)
@@ -83,20 +76,20 @@ class Parts:
     `begun` is when a runner took the first of them (monotonic).
     """
 
-    def __init__(self, num_parts: int, finish: Callable[[list[Row]], Any]) -> None:
-        self._rows: list[list[Row]] = [[] for _ in range(num_parts)]
+    def __init__(self, num_parts: int, finish: Callable[[Rows], Any]) -> None:
+        self._rows = [Rows.of(())] * num_parts
         self._left = num_parts
         self._finish = finish
         self._lock = threading.Lock()
         self.begun: float | None = None
 
-    def finish_part(self, index: int, rows: list[Row]) -> Any:
+    def finish_part(self, index: int, rows: Rows) -> Any:
         """What the whole becomes, from whoever brings the last part; else UNFINISHED."""
         with self._lock:
             self._rows[index] = rows
             self._left -= 1
             is_last = not self._left
-        return self._finish([*itertools.chain(*self._rows)]) if is_last else UNFINISHED
+        return self._finish(Rows.joined(self._rows)) if is_last else UNFINISHED
 
 
 UNFINISHED = object()
@@ -107,7 +100,7 @@ def entries_of(
     kind: str,
     rows: NDArray[Any],
     most: int,
-    finish: Callable[[list[Row]], Any],
+    finish: Callable[[Rows], Any],
     deadline: float,
 ) -> list[Entry]:
     """Entries of at most `most` rows each; the last of them to be finished has the answer, which
@@ -123,14 +116,10 @@ def entries_of(
             kind,
             shape,
             len(some),
-            partial(_itself, some),
+            partial(itself, some),
             partial(parts.finish_part, index),
             deadline,
             parts,
         )
         for index, some in enumerate(slices)
     ]
-
-
-def _itself(rows: NDArray[Any]) -> NDArray[Any]:
-    return rows

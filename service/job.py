@@ -14,17 +14,16 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 
 from service.call import Call, call_of
-from service.entry import Row
 from service.intake import Chunk, ImageOptions, Loaded, Plan, is_ready, load_chunk
 from service.limits import Size, named
 from service.model import Model
+from service.rows import Rows
 from service.state import Service, service_of
 from service.token_cache import keys_of
 from service.work import Work, gather_arriving, gather_or_cancel
 from vqtok.errors import VqtokError
 
 ResultT = TypeVar("ResultT")
-AnswerT = TypeVar("AnswerT")
 
 
 LIGHT_PIXELS = 2**16
@@ -117,14 +116,10 @@ class Job:
         return not is_too_many and chunk.num_pixels <= self.service.settings.batch_pixels
 
     async def run_light(
-        self,
-        plan: Plan,
-        options: ImageOptions,
-        results_of: Callable[[Loaded, list[Row]], Sequence[ResultT | VqtokError]],
-        finish: Callable[[list[ResultT | VqtokError]], AnswerT],
-    ) -> AnswerT:
-        """Load and encode the only chunk of a plan, and `finish` the results of its rows, all where
-        the model runs.
+        self, plan: Plan, options: ImageOptions, finish: Callable[[Loaded, Rows], ResultT]
+    ) -> ResultT:
+        """Load and encode the only chunk of a plan, and `finish` its rows, all where the model
+        runs.
 
         Raises:
             VqtokError: an image that failed, unless `per_item`; what `finish` raises.
@@ -136,11 +131,10 @@ class Job:
             found.append(load_chunk(chunk, options, plan.num_items))
             return found[0].rows
 
-        def finish_rows(rows: list[Row]) -> AnswerT:
+        def finish_rows(rows: Rows) -> ResultT:
             (loaded,) = found
             self.check(rows, loaded.indices, plan.num_items)
-            results = dict(zip(loaded.indices, results_of(loaded, rows), strict=True))
-            return finish(plan.ordered({**loaded.errors, **results}))
+            return finish(loaded, rows)
 
         async with self.service.pixels.hold(chunk.num_pixels):
             if is_ready(chunk, options):
@@ -152,45 +146,39 @@ class Job:
         self,
         plan: Plan,
         options: ImageOptions,
-        finish: Callable[[Loaded, list[Row]], Awaitable[Sequence[ResultT | VqtokError]]],
-    ) -> list[ResultT | VqtokError]:
-        """Load and encode every chunk; `finish` makes results of its rows. Results in the order of
-        the request, refused and failed images as errors.
+        finish: Callable[[Loaded, Rows], Awaitable[ResultT]],
+    ) -> list[ResultT]:
+        """Load and encode every chunk; what `finish` makes of each, in order.
 
         Raises:
             VqtokError: an image that failed, unless `per_item`.
         """
 
-        async def one(chunk: Chunk) -> Mapping[int, ResultT | VqtokError]:
+        async def one(chunk: Chunk) -> ResultT:
             async with self.service.pixels.hold(chunk.num_pixels):
                 loaded = plan.loaded or await self._load(chunk, plan, options)
-                if not loaded.indices:
-                    return loaded.errors
-                rows = await self._encode(loaded.rows)
+                rows = await self._encode(loaded.rows) if loaded.indices else Rows.of(())
                 self.check(rows, loaded.indices, plan.num_items)
-                results = await finish(loaded, rows)
-            return {**loaded.errors, **dict(zip(loaded.indices, results, strict=True))}
+                return await finish(loaded, rows)
 
-        async def in_turn(chunk: Chunk) -> Mapping[int, ResultT | VqtokError]:
+        async def in_turn(chunk: Chunk) -> ResultT:
             async with self.turns:
                 return await one(chunk)
 
         if plan.arriving is None:
-            parts = await gather_or_cancel(in_turn(chunk) for chunk in plan.chunks)
-        else:
-            parts = await gather_arriving(plan.arriving, one, self.turns)
-        return plan.ordered({index: each for part in parts for index, each in part.items()})
+            return await gather_or_cancel(in_turn(chunk) for chunk in plan.chunks)
+        return await gather_arriving(plan.arriving, one, self.turns)
 
     async def _load(self, chunk: Chunk, plan: Plan, options: ImageOptions) -> Loaded:
         with self.call.stage("decode"):
             return await self.service.pool.run(load_chunk, chunk, options, plan.num_items)
 
-    async def _encode(self, images: NDArray[np.uint8]) -> list[Row]:
+    async def _encode(self, images: NDArray[np.uint8]) -> Rows:
         cache = self.service.cache
         if cache is None:
             return await self.work.run("encode", images)
 
-        async def encode(indices: list[int]) -> list[Row]:
+        async def encode(indices: list[int]) -> Rows:
             some = images if len(indices) == len(images) else images[indices]
             return await self.work.run("encode", some)
 
@@ -199,13 +187,13 @@ class Job:
         keys = await self.service.pool.run(keys_of, images, origin)
         rows, origins = await cache.rows(keys, encode)
         self.call.origins += origins
-        return rows
+        return Rows.of(rows)
 
     async def decode_chunks(
         self,
         chunks: Sequence[tuple[list[int], NDArray[np.int32]]],
         num_items: int,
-        finish: Callable[[list[int], list[Row]], Awaitable[Sequence[ResultT | VqtokError]]],
+        finish: Callable[[list[int], Rows], Awaitable[Sequence[ResultT | VqtokError]]],
     ) -> dict[int, ResultT | VqtokError]:
         """Decode chunks of grids (their numbers, int32 (n, *grid)); `finish` makes results of
         their rows. Results by number.
@@ -228,9 +216,9 @@ class Job:
         parts = await gather_or_cancel(one(*chunk) for chunk in chunks)
         return {index: result for part in parts for index, result in part}
 
-    def check(self, rows: Sequence[Row], indices: Sequence[int], num_items: int) -> None:
+    def check(self, rows: Rows, indices: Sequence[int], num_items: int) -> None:
         """Raise the first failed row's error, unless items fail alone."""
-        if self.per_item:
+        if self.per_item or rows.arrays is not None:
             return
         for index, row in zip(indices, rows, strict=True):
             if isinstance(row, VqtokError):

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from service.batch import Observer
 from service.batcher import Batcher
 from service.costs import CostModel, measure
-from service.entry import Arrays
 from service.lifecycle import Phase
 from service.passes import REVEAL, unpacked
 from service.quality import SSIM_WINDOW, compare
+from service.rows import Arrays
 from service.settings import Settings
 from service.usage import PassingTokens
 from vqtok.bitstream import CoderTables, Coding

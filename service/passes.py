@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.entry import Row
+from service.rows import Row
 from vqtok.errors import VqtokError
 from vqtok.manifest import Manifest
 from vqtok.priors import Ask, stack

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.entry import Row
 from service.job import Job
 from service.passes import logits_in, packed
+from service.rows import Rows
 from service.work import gather_or_cancel
 from vqtok.priors import Ask
 from vqtok.priors.likelihood import bits_of_codes, revealed
@@ -40,5 +40,5 @@ async def _measure(job: Job, tokens: NDArray[np.int32]) -> list[float]:
     return bits.tolist()
 
 
-def _bits(codes: NDArray[np.int32], rows: list[Row]) -> NDArray[Any]:
+def _bits(codes: NDArray[np.int32], rows: Rows) -> NDArray[Any]:
     return bits_of_codes(np.stack([logits_in(row) for row in rows]), codes)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.entry import Arrays, Row
+from service.rows import Arrays, Row
 from vqtok.errors import VqtokError
 
 OVERHEAD_BYTES = 600
@@ -75,7 +75,7 @@ class TokenCache:
         self.num_evicted = 0
 
     async def rows(
-        self, keys: Sequence[bytes], encode: Callable[[list[int]], Awaitable[list[Row]]]
+        self, keys: Sequence[bytes], encode: Callable[[list[int]], Awaitable[Sequence[Row]]]
     ) -> tuple[list[Row], Origins]:
         """The rows of images with these keys, in order. `encode` gives those of the images whose
         numbers it gets; rows that failed are not kept, and nobody else is given them.
@@ -113,7 +113,7 @@ class TokenCache:
         self,
         keys: Sequence[bytes],
         mine: list[int],
-        encode: Callable[[list[int]], Awaitable[list[Row]]],
+        encode: Callable[[list[int]], Awaitable[Sequence[Row]]],
     ) -> dict[int, Row]:
         try:
             rows = dict(zip(mine, await encode(mine), strict=True))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from vqtok.manifest import Manifest
 from vqtok.statistics import DriftReference, LiveWindows, Shape, WindowState
 from vqtok.statistics.live import LONG, LONG_IMAGES, RECENT, RECENT_IMAGES
-from vqtok.statistics.window import Row
+from vqtok.statistics.window import Stack
 
 BUNCH_TOKENS = 8192
 
@@ -48,18 +48,18 @@ class PassingTokens:
         self._model = manifest.full_name
         self._grid = manifest.grid
         self._lock = threading.Lock()
-        self._waiting: list[Row] = []
+        self._waiting: list[Stack] = []
         self._num_waiting = 0
         self._alarms = self._alarms_now()
 
-    def add(self, rows: Sequence[Row]) -> None:
-        """What the encoder gave for some images: tokens (h, w[, depth]), margins (h, w) and what
-        else it gives.
+    def add(self, stacks: Sequence[Stack]) -> None:
+        """What the encoder gave for some images: tokens (n, h, w[, depth]), margins (n, h, w) and
+        what else it gives.
         """
         with self._lock:
-            self._waiting += rows
-            for row in rows:
-                self._num_waiting += row[0].size
+            self._waiting += stacks
+            for stack in stacks:
+                self._num_waiting += stack[0].size
             if self._num_waiting >= BUNCH_TOKENS:
                 self._settle()
 
@@ -75,10 +75,11 @@ class PassingTokens:
         waiting, self._waiting, self._num_waiting = self._waiting, [], 0
         if not waiting:
             return
-        native = [row for row in waiting if row[0].shape == self._grid]
+        native = [stack for stack in waiting if stack[0].shape[1:] == self._grid]
         self._windows[NATIVE].add(native)
         if len(native) < len(waiting):
-            self._windows[OTHER].add([row for row in waiting if row[0].shape != self._grid])
+            others = [stack for stack in waiting if stack[0].shape[1:] != self._grid]
+            self._windows[OTHER].add(others)
         self._log_alarms()
 
     def _alarms_now(self) -> dict[str, bool]:

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.call import Call
-from service.entry import Answer, Entry, Row
+from service.entry import Answer, Entry
 from service.fair_queue import Turns
 from service.model import ENCODE_ALONE, Model
 from service.passes import REVEAL
 from service.pool import Pool
+from service.rows import Row, Rows, itself
 from vqtok.errors import TooLarge, VqtokError
 from vqtok.runtime.tiles import Tile, paste, pixels_of, plan_decode, plan_encode
 
@@ -101,7 +102,7 @@ class Work:
         """How many items of a shape go into one entry of the queue."""
         return self._model.batcher.max_rows(kind, tuple(shape))
 
-    async def run(self, kind: str, rows: NDArray[Any]) -> list[Row]:
+    async def run(self, kind: str, rows: NDArray[Any]) -> Rows:
         """What the model gives for rows of one shape, in order; an item above `tile_pixels` runs
         tile by tile. "encode" gives tokens, margins and
         what else the encoder gives, "decode" (pixels,).
@@ -109,14 +110,14 @@ class Work:
         tiles = self._tiles(kind, rows.shape[1:])
         if not tiles:
             return (await self._submit(kind, rows)).value
-        return [await self._run_tiles(kind, item, tiles) for item in rows]
+        return Rows.of([await self._run_tiles(kind, item, tiles) for item in rows])
 
     async def run_whole(
         self,
         shape: tuple[int, ...],
         num_rows: int,
         load: Callable[[], NDArray[Any]],
-        finish: Callable[[list[Row]], ResultT],
+        finish: Callable[[Rows], ResultT],
     ) -> ResultT:
         """What `finish` makes of the encoded rows of one shape that `load` gives, all of it in a
         runner's thread, in one batch with what others have queued.
@@ -125,7 +126,7 @@ class Work:
         return await self._finished(self._model.batcher.queue(self._turns, entry))
 
     async def run_array(
-        self, images: NDArray[np.uint8], finish: Callable[[list[Row]], ResultT]
+        self, images: NDArray[np.uint8], finish: Callable[[Rows], ResultT]
     ) -> ResultT:
         """As `run_whole`, of images that need no loading and no tiles, however many."""
         deadline = self._call.deadline
@@ -133,9 +134,7 @@ class Work:
             self._model.batcher.submit(self._turns, self._encoding, images, deadline, finish)
         )
 
-    async def reveal(
-        self, rows: NDArray[np.int32], finish: Callable[[list[Row]], ResultT]
-    ) -> ResultT:
+    async def reveal(self, rows: NDArray[np.int32], finish: Callable[[Rows], ResultT]) -> ResultT:
         """What `finish` makes, in a runner's thread, of the prior's logits for packed rows."""
         return (await self._submit(REVEAL, rows, finish)).value
 
@@ -190,7 +189,7 @@ class Work:
         return await self._pool.run(_put_together, tiles, [each.value[0] for each in answers])
 
     async def _submit(
-        self, kind: str, rows: NDArray[Any], finish: Callable[[list[Row]], Any] = list
+        self, kind: str, rows: NDArray[Any], finish: Callable[[Rows], Any] = itself
     ) -> Answer[Any]:
         if self._first_submitted is None:
             self._first_submitted = time.monotonic()

@@ -5,9 +5,10 @@ w)`, or `(h, w, depth)` when the tokenizer is residual; raster order, depth last
 here assumes a rank.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +88,48 @@ class ImageTokens:
         return replace(self, tokens=tokens)
 
 
+@dataclass(frozen=True, eq=False)
+class StackedTokens(Sequence[ImageTokens]):
+    """The tokens of images of one grid and size, in one array: an image becomes an object of its
+    own only where somebody asks for it.
+
+    `tokens` is (N, h, w) or (N, h, w, depth), `margins` float32 (N, h, w) where they are known;
+    `size` as in `ImageTokens`.
+    """
+
+    tokens: NDArray[Any]
+    size: tuple[int, int] | None = None
+    margins: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageTokens: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "StackedTokens": ...
+
+    def __getitem__(self, index: int | slice) -> "ImageTokens | StackedTokens":
+        margins = None if self.margins is None else self.margins[index]
+        if isinstance(index, slice):
+            return StackedTokens(self.tokens[index], self.size, margins)
+        return ImageTokens(self.tokens[index], self.size, margins)
+
+    def checked(self, *, codebook_size: int, depth: int) -> "StackedTokens":
+        """The same images with tokens as `checked_tokens` returns them.
+
+        Raises:
+            InvalidTokens: as `ImageTokens.checked`, without naming the image.
+        """
+        tokens = checked_tokens(self.tokens, codebook_size=codebook_size, depth=depth)
+        if tokens.ndim != 3 + (depth > 1) or not tokens.size:
+            raise InvalidTokens(
+                f"Grids of shape {tokens.shape[1:]} do not fit: {_wanted_grid(depth)}, no side 0."
+            )
+        return replace(self, tokens=tokens)
+
+
 @dataclass(frozen=True)
 class ItemError:
     """Stands in a batch where an item failed; `code` is that of an error class."""
@@ -116,18 +159,20 @@ class TokenBatch:
     codebook_id: str | None
     tokenizer_id: str | None
     preprocess: str | None
-    items: tuple[ImageTokens | ItemError, ...]
+    items: Sequence[ImageTokens | ItemError]
 
     def __len__(self) -> int:
         return len(self.items)
 
     @property
-    def images(self) -> tuple[ImageTokens, ...]:
+    def images(self) -> Sequence[ImageTokens]:
         """All items, when none failed.
 
         Raises:
             VqtokError: the first failed item, as the error that it stands for.
         """
+        if isinstance(self.items, StackedTokens):
+            return self.items
         return tuple(_require_image(item) for item in self.items)
 
     def checked(self, *, codebook_size: int, depth: int) -> "TokenBatch":
@@ -136,6 +181,11 @@ class TokenBatch:
         Raises:
             InvalidTokens: naming the item, counted from 0, and what is wrong with it.
         """
+        if isinstance(self.items, StackedTokens):
+            # When something is wrong each is looked at, to say which one it is.
+            with contextlib.suppress(InvalidTokens):
+                stack = self.items.checked(codebook_size=codebook_size, depth=depth)
+                return replace(self, items=stack)
         return replace(self, items=tuple(_checked_items(self.items, codebook_size, depth)))
 
 

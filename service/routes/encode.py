@@ -5,20 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
 from fastapi import APIRouter
-from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
 from service.body import media_type_of
 from service.call import call_of
-from service.entry import Arrays, Row
+from service.encoded import Encoded, Items, grids_of, tokens_of
 from service.intake import BODY_TYPES, ImageOptions, Loaded
 from service.job import Job
-from service.limits import Size
 from service.negotiation import choose
 from service.params import Query, header_text
 from service.prior_bits import prior_bits
@@ -28,11 +24,12 @@ from service.routes.images import (
     serialised,
     take_images,
 )
+from service.rows import Rows
 from service.state import Service, service_of
 from vqtok.bitstream import AUTO, CHOICES, PACKED, PRIOR, Coding
-from vqtok.errors import InvalidParameter, VqtokError
+from vqtok.errors import InvalidParameter
 from vqtok.manifest import Manifest
-from vqtok.tokens import ImageTokens, ItemError, TokenBatch, token_dtype
+from vqtok.tokens import TokenBatch, token_dtype
 from vqtok.wire import WIRE_FORMATS, EncodeOptions, WireFormat, format_size
 from vqtok.wire.format import LAYOUTS, TOKEN_DTYPES
 from vqtok.wire.json_format import JSON
@@ -54,24 +51,6 @@ PARAMETERS = (
 DETAILS = ("margin", "bits")
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """What the model gave for one image, and the size to return."""
-
-    row: Arrays
-    size: Size
-
-    @property
-    def tokens(self) -> NDArray[np.int32]:
-        """Tokens (h, w[, depth])."""
-        return self.row[0]
-
-    @property
-    def margins(self) -> NDArray[np.float32]:
-        """Margins (h, w)."""
-        return self.row[1]
-
-
 @router.post("/v1/encode")
 async def encode(request: Request) -> Response:
     """Images to tokens."""
@@ -83,24 +62,23 @@ async def encode(request: Request) -> Response:
     kinds = ("encode", "sample") if asked.takes_prior else ("encode",)
     plan = await take_images(request, job, options, asked.media_type, kinds)
 
-    def serialise(
-        results: Sequence[Encoded | VqtokError], bits: Sequence[float | None] | None = None
-    ) -> Response:
-        encoded = [each for each in results if isinstance(each, Encoded)]
-        model.usage.add([each.row for each in encoded])
-        batch = token_batch(model.manifest, options.preprocess, results)
+    def respond(parts: Sequence[Encoded], bits: Sequence[float | None] | None = None) -> Response:
+        stacks = [stack for part in parts for stack in part.rows.stacks]
+        model.usage.add(stacks)
+        items = tokens_of(parts, plan.errors, token_dtype(model.manifest.codebook_size))
+        batch = token_batch(model.manifest, options.preprocess, items)
         writing = asked.writing if bits is None else replace(asked.writing, prior_bits=bits)
         response = tokens_response(batch, asked.wire, writing)
-        service.metrics.count_images("encode", len(encoded))
+        service.metrics.count_images("encode", sum(len(stack[0]) for stack in stacks))
         return response
 
     if not asked.takes_prior and job.is_light(plan, options):
-        return await job.run_light(plan, options, _encoded, serialise)
-    results = await job.encode_chunks(plan, options, _finish)
-    bits = None
-    if asked.takes_prior:
-        bits = await prior_bits(job, [each.tokens for each in results if isinstance(each, Encoded)])
-    return await serialised(job, lambda: serialise(results, bits))
+        return await job.run_light(
+            plan, options, lambda loaded, rows: respond([Encoded.of(loaded, rows)])
+        )
+    parts = await job.encode_chunks(plan, options, _kept)
+    bits = await prior_bits(job, grids_of(parts)) if asked.takes_prior else None
+    return await serialised(job, lambda: respond(parts, bits))
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,15 +115,8 @@ def _asked(request: Request, service: Service) -> _Asked:
     return _Asked(options, writing, wire, body_type, strict, takes_prior)
 
 
-async def _finish(loaded: Loaded, rows: list[Row]) -> Sequence[Encoded | VqtokError]:
-    return _encoded(loaded, rows)
-
-
-def _encoded(loaded: Loaded, rows: list[Row]) -> list[Encoded | VqtokError]:
-    return [
-        row if isinstance(row, VqtokError) else Encoded(row, size)
-        for row, size in zip(rows, loaded.sizes, strict=True)
-    ]
+async def _kept(loaded: Loaded, rows: Rows) -> Encoded:
+    return Encoded.of(loaded, rows)
 
 
 def encode_options(query: Query, coding: Coding) -> EncodeOptions:
@@ -183,24 +154,11 @@ def choose_tokens(request: Request) -> WireFormat:
     return WIRE_FORMATS[choose(accept, tuple(WIRE_FORMATS), what="tokens")]
 
 
-def token_batch(
-    manifest: Manifest, preprocess: str | None, results: Sequence[Encoded | VqtokError]
-) -> TokenBatch:
-    """Results as a batch that carries the model's ids."""
-    dtype = token_dtype(manifest.codebook_size)
+def token_batch(manifest: Manifest, preprocess: str | None, items: Items) -> TokenBatch:
+    """Tokens as a batch that carries the model's ids."""
     return TokenBatch(
-        manifest.full_name,
-        manifest.codebook_id,
-        manifest.tokenizer_id,
-        preprocess,
-        tuple(_item(each, dtype) for each in results),
+        manifest.full_name, manifest.codebook_id, manifest.tokenizer_id, preprocess, items
     )
-
-
-def _item(result: Encoded | VqtokError, dtype: np.dtype[Any]) -> ImageTokens | ItemError:
-    if isinstance(result, VqtokError):
-        return ItemError.of(result)
-    return ImageTokens(result.tokens.astype(dtype), result.size, result.margins)
 
 
 def tokens_response(batch: TokenBatch, wire: WireFormat, options: EncodeOptions) -> Response:

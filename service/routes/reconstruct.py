@@ -1,6 +1,6 @@
 """`POST /v1/reconstruct`: images through encoder and decoder, with how near they come."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.body import media_type_of
-from service.entry import Row
 from service.intake import BODY_TYPES, Loaded
 from service.job import Job
 from service.negotiation import choose
@@ -27,6 +26,7 @@ from service.pictures import (
 from service.quality import Quality, compare
 from service.routes.decode import DEFAULT_QUALITY
 from service.routes.images import image_options, require_item_errors, serialised, take_images
+from service.rows import Row, Rows
 from service.state import service_of
 from vqtok.errors import VqtokError
 from vqtok.manifest import Manifest
@@ -67,10 +67,12 @@ async def reconstruct(request: Request) -> Response:
     needs_json = liked == JSON or options.per_item
     chosen = choose_format(JSON if needs_json else accept, plan.num_items, quality)
 
-    async def finish(loaded: Loaded, rows: list[Row]) -> Sequence[Result]:
-        return await _reconstruct_chunk(job, loaded, rows, chosen, plan.num_items)
+    async def finish(loaded: Loaded, rows: Rows) -> Mapping[int, Result]:
+        made = await _reconstruct_chunk(job, loaded, rows, chosen, plan.num_items)
+        return {**loaded.errors, **dict(zip(loaded.indices, made, strict=True))}
 
-    results = await job.encode_chunks(plan, options, finish)
+    parts = await job.encode_chunks(plan, options, finish)
+    results = plan.ordered({index: each for part in parts for index, each in part.items()})
     service.metrics.count_images(
         "reconstruct", sum(isinstance(each, Reconstructed) for each in results)
     )
@@ -80,19 +82,19 @@ async def reconstruct(request: Request) -> Response:
 
 
 async def _reconstruct_chunk(
-    job: Job, loaded: Loaded, rows: list[Row], chosen: PictureFormat, num_items: int
+    job: Job, loaded: Loaded, rows: Rows, chosen: PictureFormat, num_items: int
 ) -> Sequence[Result]:
-    encoded = {i: row for i, row in enumerate(rows) if not isinstance(row, VqtokError)}
+    encoded = [i for i, row in enumerate(rows) if not isinstance(row, VqtokError)]
     if not encoded:
         return [row for row in rows if isinstance(row, VqtokError)]
-    grids = np.stack([row[0] for row in encoded.values()])
-    decoded = await job.work.run("decode", grids)
+    stacks = rows.stacks
+    decoded = await job.work.run("decode", np.concatenate([stack[0] for stack in stacks]))
     job.check(decoded, [loaded.indices[i] for i in encoded], num_items)
     by_row = dict(zip(encoded, decoded, strict=True))
     outcome = [by_row.get(i, row) for i, row in enumerate(rows)]
 
     def write() -> list[Result]:
-        job.model.usage.add([*encoded.values()])
+        job.model.usage.add(stacks)
         return [_compared(loaded, i, row, chosen) for i, row in enumerate(outcome)]
 
     with job.call.stage("serialize"):

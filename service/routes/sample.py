@@ -23,7 +23,7 @@ from service.tokens_in import picture_size
 from vqtok.errors import NotAcceptable
 from vqtok.priors import Drawn, TablePrior, Wish, checked_grid, most_rows
 from vqtok.priors.document import KEYS, wish_of
-from vqtok.tokens import ImageTokens, TokenBatch, token_dtype
+from vqtok.tokens import StackedTokens, TokenBatch, token_dtype
 from vqtok.wire import format_size, json_format, npy_format
 from vqtok.wire.json_reading import no_repeated_keys, only_known, parse_object
 
@@ -116,9 +116,8 @@ def _batch(model: Model, drawn: Drawn) -> TokenBatch:
     manifest = model.manifest
     narrow = drawn.tokens.astype(token_dtype(manifest.codebook_size))
     size = picture_size(manifest, drawn.tokens.shape[1:])
-    items = tuple(ImageTokens(grid, size) for grid in narrow)
     ids = (manifest.full_name, manifest.codebook_id, manifest.tokenizer_id)
-    return TokenBatch(*ids, None, items)
+    return TokenBatch(*ids, None, StackedTokens(narrow, size))
 
 
 def _tokens_body(

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from service.batch import BatchReport
 from service.batcher import Batcher
-from service.entry import Answer, Entry, Row
+from service.entry import Answer, Entry
 from service.fair_queue import Turns
+from service.rows import Rows
 from tests.service.fake_model import POISON, is_poison
 from vqtok.runtime.fake import FakeEngine, fake_manifest
 
@@ -69,7 +70,7 @@ def poison() -> NDArray[np.uint8]:
 
 def submit(
     batcher: Batcher, rows: NDArray[Any], flow: Turns[Entry] | None = None, seconds: float = 60.0
-) -> asyncio.Future[Answer[list[Row]]]:
+) -> asyncio.Future[Answer[Rows]]:
     return batcher.submit(flow or Turns(), "encode", rows, time.monotonic() + seconds)
 
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import service.batch
-from service.entry import Answer, Entry, Row
+from service.entry import Answer, Entry
 from service.fair_queue import Turns
+from service.rows import Rows
 from tests.service.batching import batching, expected, image, poison, submit
 from vqtok.errors import DeadlineExceeded, Draining, ModelFailure
 
@@ -175,7 +176,7 @@ def _whole(seed: int) -> Entry:
             raise ValueError("it does not load")
         return image(seed)[: 0 if seed == 4 else 1]
 
-    def finish(rows: list[Row]) -> tuple[int, Any]:
+    def finish(rows: Rows) -> tuple[int, Any]:
         if seed == 5:
             raise ValueError("it does not finish")
         tokens = [row[0].tolist() for row in rows if isinstance(row, tuple)]
@@ -227,7 +228,7 @@ def test_whatever_the_others_do_every_caller_who_stays_is_answered_right(
 ) -> None:
     async def run() -> None:
         with batching(0.0005, runners, max_rows, rows_on_loop) as (batcher, _, _):
-            futures: list[asyncio.Future[Answer[list[Row]]]] = []
+            futures: list[asyncio.Future[Answer[Rows]]] = []
             for seed, (action, count) in enumerate(actions):
                 rows = np.concatenate([image(seed)] * count)
                 if action == "poison":

@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from service.entry import Row
 from service.fair_queue import Turns
+from service.rows import Rows
 from tests.service.batching import batching, expected, image, poison, submit
 from vqtok.errors import DeadlineExceeded, ModelFailure
 
@@ -23,7 +23,7 @@ def test_their_rows_come_back_in_order_and_a_failing_one_fails_alone(
 
     async def run() -> None:
         with batching(0.002, runners, 3, rows_on_loop) as (batcher, engine, _):
-            rows: list[Row] = (await submit(batcher, images)).value
+            rows: Rows = (await submit(batcher, images)).value
             assert max(engine.batch_sizes) == 3
             for index, row in enumerate(rows):
                 if index == 11:
@@ -41,7 +41,7 @@ def test_whoever_runs_the_last_part_finishes_the_whole_once(rows_on_loop: int) -
     images = np.concatenate([image(seed) for seed in range(10)])
     finished: list[int] = []
 
-    def finish(rows: list[Row]) -> int:
+    def finish(rows: Rows) -> int:
         finished.append(len(rows))
         return len(rows)
 
@@ -60,7 +60,7 @@ def test_whoever_runs_the_last_part_finishes_the_whole_once(rows_on_loop: int) -
 
 @LANES
 def test_what_its_finish_raises_is_the_answer(rows_on_loop: int) -> None:
-    def finish(rows: list[Row]) -> int:
+    def finish(rows: Rows) -> int:
         raise ValueError("it does not finish")
 
     async def run() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.entry import Row
+from service.rows import Row
 from service.token_cache import OVERHEAD_BYTES, Origins, TokenCache, keys_of
 from tests.service.load import png
 from tests.service.process import ServiceProcess, counter

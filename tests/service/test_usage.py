@@ -11,7 +11,7 @@ from service.usage import BUNCH_TOKENS, PassingTokens, WindowSizes
 from tests.service.fake_model import fake_reference
 from vqtok.runtime.fake import FakeEngine, fake_manifest
 from vqtok.statistics import DriftNull, DriftReference, ReferenceUsage, Window
-from vqtok.statistics.window import Row
+from vqtok.statistics.window import Stack
 
 MANIFEST = fake_manifest()
 
@@ -29,8 +29,8 @@ def opened(null: DriftNull | None = None, **sizes: int) -> PassingTokens:
     )
 
 
-def even() -> Row:
-    return np.arange(16).reshape(4, 4), np.ones((4, 4), np.float32)
+def even() -> Stack:
+    return np.arange(16).reshape(1, 4, 4), np.ones((1, 4, 4), np.float32)
 
 
 def test_no_token_is_lost_when_threads_count_at_once() -> None:
@@ -61,8 +61,8 @@ def test_tokens_of_an_unfinished_bunch_are_there_when_asked_for() -> None:
 
 def test_images_of_other_grids_stand_apart_and_each_weighs_as_much() -> None:
     usage = opened(recent=16, long=16)
-    large = (np.full((40, 40), 7), np.ones((40, 40), np.float32))
-    small = (np.full((2, 3), 9), np.ones((2, 3), np.float32))
+    large = (np.full((1, 40, 40), 7), np.ones((1, 40, 40), np.float32))
+    small = (np.full((1, 2, 3), 9), np.ones((1, 2, 3), np.float32))
     usage.add([even(), large, small, even()])
     assert window_of(usage).weights[0, :16].tolist() == [2] * 16
     other = window_of(usage, "other")
@@ -77,8 +77,8 @@ def test_an_alarm_stands_in_the_log_when_it_begins_and_when_it_ends(
         np.array([16, 64]), np.ones(2), np.ones(2), np.array([[4.5, 4.6, 4.7, 4.8]] * 2)
     )
     usage = opened(null, recent=16, long=64)
-    strange = (np.zeros((4, 4), np.int64), np.ones((4, 4), np.float32))
-    every = np.arange(256).reshape(16, 4, 4)
+    strange = (np.zeros((1, 4, 4), np.int64), np.ones((1, 4, 4), np.float32))
+    every = (np.arange(256).reshape(16, 4, 4), np.ones((16, 4, 4), np.float32))
     with caplog.at_level(logging.INFO):
         usage.add([strange] * 40)
         usage.states()
@@ -87,7 +87,7 @@ def test_an_alarm_stands_in_the_log_when_it_begins_and_when_it_ends(
         usage.states()
         usage.states()
         assert caplog.messages == ["drift: images are not like those of fake@1 (recent)"]
-        usage.add([strange] * 8 + [(tokens, strange[1]) for tokens in every])
+        usage.add([strange] * 8 + [every])
         usage.states()
     assert caplog.messages[1:] == ["drift of images for fake@1 has ended (recent)"]
 
@@ -103,7 +103,7 @@ def test_measures_of_the_encoder_are_counted_too() -> None:
         MANIFEST, outputs=("posterior_entropy", "tokens", "margins", "quantisation_error")
     )
     usage = PassingTokens(manifest, DriftReference(ReferenceUsage(np.ones(256, np.int64))))
-    usage.add([(*even(), np.full((4, 4), 0.25), np.full((4, 4), 3.0))])
+    usage.add([(*even(), np.full((1, 4, 4), 0.25), np.full((1, 4, 4), 3.0))])
     values = window_of(usage).values
     assert values["quantisation_error"].summary().mean == pytest.approx(0.25)
     assert values["posterior_entropy"].summary().mean == pytest.approx(3)

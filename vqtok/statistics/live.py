@@ -6,13 +6,14 @@ are three pieces of evidence. Histograms that forget little by little have none 
 values follow each other slowly, and no resampling of images describes them.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from vqtok.statistics.alarm import AlarmState
 from vqtok.statistics.divergence import ReferenceUsage
 from vqtok.statistics.drift_null import DriftNull, NullAt
-from vqtok.statistics.window import Row, Shape, Window
+from vqtok.statistics.window import Shape, Stack, Window
 
 SINCE_START = "since_start"
 RECENT = "recent"
@@ -101,17 +102,15 @@ class LiveWindows:
         }
         self._shortest, *self._longer = self._tumbling.values()
 
-    def add(self, rows: Sequence[Row]) -> None:
+    def add(self, stacks: Sequence[Stack]) -> None:
         """Count some images.
 
         Raises:
             InvalidTokens: a token outside 0 .. K - 1.
         """
-        start = 0
-        while start < len(rows):
-            room = self._shortest.room
-            self._shortest.filling.count(rows[start : start + room])
-            start += room
+        waiting = deque(stacks)
+        while waiting:
+            self._shortest.filling.count(_taken(waiting, self._shortest.room))
             complete = self._shortest.turn()
             # Longer windows take whole shorter ones, so that each image is counted once.
             if complete is not None:
@@ -136,3 +135,16 @@ class LiveWindows:
             longer = each is not self._shortest
             states[name] = replace(state, filling=state.filling + waiting) if longer else state
         return states
+
+
+def _taken(waiting: deque[Stack], most: int) -> list[Stack]:
+    """The first `most` images, taken away from those that wait."""
+    taken: list[Stack] = []
+    while waiting and most:
+        stack = waiting.popleft()
+        if len(stack[0]) > most:
+            waiting.appendleft([column[most:] for column in stack])
+            stack = [column[:most] for column in stack]
+        taken.append(stack)
+        most -= len(stack[0])
+    return taken

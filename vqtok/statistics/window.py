@@ -20,8 +20,10 @@ _RANGES = {
     "posterior_entropy": (1e-6, 1e2),
 }
 
-Row = Sequence[NDArray[Any]]
-"""Of one image: tokens (h, w[, depth]), margins (h, w), and (h, w) for each measure there is."""
+Stack = Sequence[NDArray[Any]]
+"""Of n images of one grid: tokens (n, h, w[, depth]), margins (n, h, w), and (n, h, w) for each
+measure there is.
+"""
 
 
 def measures_of(manifest: Manifest) -> tuple[str, ...]:
@@ -64,21 +66,21 @@ class Window:
         }
 
     @staticmethod
-    def of(shape: Shape, rows: Sequence[Row]) -> "Window":
+    def of(shape: Shape, stacks: Sequence[Stack]) -> "Window":
         """What some images come to; see `count`."""
         window = Window(shape)
-        window.count(rows)
+        window.count(stacks)
         return window
 
-    def count(self, rows: Sequence[Row]) -> None:
+    def count(self, stacks: Sequence[Stack]) -> None:
         """Add some images.
 
         Raises:
             InvalidTokens: a token outside 0 .. K - 1.
         """
-        by_grid: dict[tuple[int, ...], list[Row]] = {}
-        for row in rows:
-            by_grid.setdefault(row[1].shape, []).append(row)
+        by_grid: dict[tuple[int, ...], list[Stack]] = {}
+        for stack in stacks:
+            by_grid.setdefault(stack[1].shape[1:], []).append(stack)
         for alike in by_grid.values():
             self._count_alike(alike)
 
@@ -104,18 +106,19 @@ class Window:
             return 0.0
         return (self.num_images * self.shape.cells) ** 2 / self._squared_weights
 
-    def _count_alike(self, rows: Sequence[Row]) -> None:
+    def _count_alike(self, stacks: Sequence[Stack]) -> None:
         """Count images of one grid."""
         # Arrays of one shape are put together as they are: to flatten each would take longer.
-        tokens = np.concatenate([row[0] for row in rows]).reshape(-1, self.shape.depth)
-        codes, weight = self.shape.codebook_size, self.shape.cells / rows[0][1].size
+        columns = [np.concatenate(parts) for parts in zip(*stacks, strict=True)]
+        tokens = columns[0].reshape(-1, self.shape.depth)
+        codes, weight = self.shape.codebook_size, self.shape.cells / columns[1][0].size
         if not 0 <= int(tokens.min()) <= int(tokens.max()) < codes:
             raise InvalidTokens(f"A token is outside 0 .. {codes - 1}.")
         for counted, level in zip(self.weights, tokens.T, strict=True):
             added = np.bincount(level, minlength=codes)
             counted += added if weight == 1 else weight * added
-        self.num_images += len(rows)
+        self.num_images += len(columns[0])
         self.num_tokens += len(tokens)
         self._squared_weights += weight**2 * len(tokens)
-        for place, histogram in enumerate(self.values.values(), start=1):
-            histogram.add(np.concatenate([row[place] for row in rows]).reshape(-1), weight)
+        for column, histogram in zip(columns[1:], self.values.values(), strict=True):
+            histogram.add(column.reshape(-1), weight)

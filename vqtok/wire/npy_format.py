@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqtok.errors import InvalidParameter, InvalidTokens, MalformedBody, NotAcceptable
-from vqtok.tokens import ImageTokens, TokenBatch
+from vqtok.tokens import ImageTokens, StackedTokens, TokenBatch
 from vqtok.wire.format import DecodeOptions, EncodeOptions, WireFormat, as_dtype
 
 MEDIA_TYPE = "application/x-npy"
@@ -146,6 +146,13 @@ def encode_tokens(batch: TokenBatch, options: EncodeOptions | None = None) -> by
         NotAcceptable: a failed item, different grids or sizes, no item at all.
     """
     options = options or EncodeOptions()
+    tokens = as_dtype(_stacked(batch), options.dtype)
+    return write_array(tokens.reshape(len(tokens), -1) if options.layout == "flat" else tokens)
+
+
+def _stacked(batch: TokenBatch) -> NDArray[Any]:
+    if isinstance(batch.items, StackedTokens) and len(batch):
+        return batch.items.tokens
     common_size(batch)
     images = batch.images
     grids = {item.grid for item in images}
@@ -153,8 +160,7 @@ def encode_tokens(batch: TokenBatch, options: EncodeOptions | None = None) -> by
         raise NotAcceptable(
             f"One npy array carries tokens of one grid, not {len(grids)}: ask for application/json."
         )
-    tokens = as_dtype(np.stack([item.tokens for item in images]), options.dtype)
-    return write_array(tokens.reshape(len(tokens), -1) if options.layout == "flat" else tokens)
+    return np.stack([item.tokens for item in images])
 
 
 def common_size(batch: TokenBatch) -> tuple[int, int] | None:
@@ -163,6 +169,8 @@ def common_size(batch: TokenBatch) -> tuple[int, int] | None:
     Raises:
         NotAcceptable: a failed item, or different sizes.
     """
+    if isinstance(batch.items, StackedTokens):
+        return batch.items.size
     failed = [item for item in batch.items if not isinstance(item, ImageTokens)]
     if failed:
         raise NotAcceptable("An npy array carries no failed items: ask for application/json.")
@@ -200,8 +208,7 @@ def decode_tokens(body: bytes, options: DecodeOptions | None = None) -> TokenBat
             f"Tokens of shape {tokens.shape} are not (N, h, w) or (N, h, w, depth);"
             " flat ones, (N, n), need the parameter grid."
         )
-    items = tuple(ImageTokens(one, options.size) for one in tokens)
-    return TokenBatch(None, None, None, None, items)
+    return TokenBatch(None, None, None, None, StackedTokens(tokens, options.size))
 
 
 def encode_images(images: Sequence[NDArray[np.uint8]]) -> bytes:

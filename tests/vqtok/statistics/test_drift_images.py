@@ -22,7 +22,7 @@ from vqtok.statistics import (
     Window,
     resample_null,
 )
-from vqtok.statistics.window import Row
+from vqtok.statistics.window import Stack
 
 BUNDLE = Path(__file__).parents[3] / "bundles" / "cifar10-gmvq"
 WINDOW_IMAGES = 85
@@ -46,16 +46,16 @@ def cifar(data_dir: Path) -> Pixels:
     return read_packed(data_dir / "cifar10" / "test.npz")
 
 
-def encoded(engine: Engine, images: Pixels) -> list[Row]:
-    rows: list[Row] = []
+def encoded(engine: Engine, images: Pixels) -> list[Stack]:
+    rows: list[Stack] = []
     for start in range(0, len(images), BATCH):
         batch = engine.encode(np.ascontiguousarray(images[start : start + BATCH]))
-        rows.extend(zip(batch.tokens, batch.margins, strict=True))
+        rows.extend(zip(batch.tokens[:, None], batch.margins[:, None], strict=True))
     return rows
 
 
-def tokens_of(rows: list[Row]) -> NDArray[np.int32]:
-    return np.stack([row[0] for row in rows])
+def tokens_of(rows: list[Stack]) -> NDArray[np.int32]:
+    return np.concatenate([row[0] for row in rows])
 
 
 def kl_of_windows(

@@ -15,16 +15,17 @@ from vqtok.statistics import (
     summarise,
 )
 from vqtok.statistics.figures import NEVER_CALIBRATED, OTHER_GRIDS, figures_of
-from vqtok.statistics.window import Row
+from vqtok.statistics.window import Stack
 
 SHAPE = Shape(codebook_size=16, depth=1, cells=16)
 UNIFORM = np.full(16, 1000)
 
 
-def image(side: int, seed: int, depth: int = 1) -> Row:
+def image(side: int, seed: int, depth: int = 1, count: int = 1) -> Stack:
     rng = np.random.default_rng([side, seed])
     tail = (depth,) if depth > 1 else ()
-    return rng.integers(0, 16, (side, side, *tail)), rng.random((side, side)).astype(np.float32)
+    tokens = rng.integers(0, 16, (count, side, side, *tail))
+    return tokens, rng.random((count, side, side)).astype(np.float32)
 
 
 def null_of(thresholds: dict[int, float]) -> DriftNull:
@@ -69,7 +70,8 @@ def test_every_image_weighs_the_same_whatever_its_size() -> None:
 def test_each_level_of_depth_and_each_measure_is_counted() -> None:
     shape = Shape(16, 3, 16, ("quantisation_error", "posterior_entropy"))
     rows = [
-        (*image(4, seed, 3), np.full((4, 4), 2.0 + seed), np.full((4, 4), 5.0)) for seed in range(2)
+        (*image(4, seed, 3), np.full((1, 4, 4), 2.0 + seed), np.full((1, 4, 4), 5.0))
+        for seed in range(2)
     ]
     window = Window.of(shape, rows)
     for level in range(3):
@@ -81,10 +83,10 @@ def test_each_level_of_depth_and_each_measure_is_counted() -> None:
 
 @pytest.mark.parametrize("token", [-1, 16])
 def test_a_token_out_of_range_is_not_counted(token: int) -> None:
-    tokens = np.zeros((4, 4), np.int64)
-    tokens[1, 2] = token
+    tokens = np.zeros((1, 4, 4), np.int64)
+    tokens[0, 1, 2] = token
     with pytest.raises(InvalidTokens):
-        Window.of(SHAPE, [(tokens, np.ones((4, 4)))])
+        Window.of(SHAPE, [(tokens, np.ones((1, 4, 4)))])
 
 
 def live(null: DriftNull | None = None, **sizes: int) -> LiveWindows:
@@ -109,6 +111,19 @@ def test_windows_hold_their_images_however_these_come(step: int) -> None:
     assert (states["long"].num_windows, states["long"].filling) == (4, 4)
 
 
+def test_images_of_one_stack_are_counted_in_as_many_windows_as_they_fill() -> None:
+    stack = image(4, 0, count=20)
+    windows = live(recent=8)
+    windows.add([image(4, 1, count=3), stack])
+    states = windows.states()
+    recent = [column[5:13] for column in stack]
+    assert states["recent"].window is not None
+    assert states["recent"].window.weights.tolist() == Window.of(SHAPE, [recent]).weights.tolist()
+    assert (states["recent"].num_windows, states["recent"].filling) == (2, 7)
+    assert states["since_start"].window is not None
+    assert states["since_start"].window.num_images == 23
+
+
 def test_there_is_no_window_before_one_is_complete() -> None:
     windows = live(recent=8, long=24)
     windows.add([image(4, seed) for seed in range(7)])
@@ -121,13 +136,13 @@ def test_there_is_no_window_before_one_is_complete() -> None:
     assert figures.drift.kl_bits is None
 
 
-def skewed(count: int) -> list[Row]:
+def skewed(count: int) -> list[Stack]:
     """Images of one code only."""
-    return [(np.zeros((4, 4), np.int64), np.ones((4, 4))) for _ in range(count)]
+    return [(np.zeros((count, 4, 4), np.int64), np.ones((count, 4, 4)))]
 
 
-def even(count: int) -> list[Row]:
-    return [(np.arange(16).reshape(4, 4), np.ones((4, 4))) for _ in range(count)]
+def even(count: int) -> list[Stack]:
+    return [(np.arange(16).reshape(1, 4, 4), np.ones((1, 4, 4))) for _ in range(count)]
 
 
 def test_three_windows_in_a_row_are_an_alarm_and_one_below_ends_it() -> None:
