@@ -62,7 +62,9 @@ def _stacked(
         return None
     # Every token is below K, so none is changed.
     tokens = np.concatenate([each for each, *_ in stacks], dtype=dtype, casting="unsafe")
-    return StackedTokens(tokens, sizes.pop(), np.concatenate([margins for _, margins, *_ in stacks]))
+    return StackedTokens(
+        tokens, sizes.pop(), np.concatenate([margins for _, margins, *_ in stacks])
+    )
 
 
 def _itemised(
