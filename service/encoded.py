@@ -54,17 +54,18 @@ def _stacked(
     parts: Sequence[Encoded], refused: Mapping[int, VqtokError], dtype: np.dtype[Any]
 ) -> StackedTokens | None:
     stacks = [part.rows.arrays for part in parts if part.rows.arrays and not part.errors]
-    order = [*chain.from_iterable(part.indices for part in parts)]
-    if refused or len(stacks) < len(parts) or order != [*range(len(order))]:
-        return None
     sizes = {*chain.from_iterable(part.sizes for part in parts)}
-    if len(sizes) != 1 or len({tokens.shape[1:] for tokens, *_ in stacks}) != 1:
+    if refused or len(stacks) < len(parts) or len(sizes) != 1:
         return None
-    # Every token is below K, so none is changed.
-    tokens = np.concatenate([each for each, *_ in stacks], dtype=dtype, casting="unsafe")
-    return StackedTokens(
-        tokens, sizes.pop(), np.concatenate([margins for _, margins, *_ in stacks])
-    )
+    if len(stacks) == 1:
+        # Every token is below K, so none is changed.
+        ((tokens, margins, *_),) = stacks
+        return StackedTokens(tokens.astype(dtype), sizes.pop(), margins)
+    order = [*chain.from_iterable(part.indices for part in parts)]
+    if order != [*range(len(order))] or len({tokens.shape[1:] for tokens, *_ in stacks}) != 1:
+        return None
+    tokens = np.concatenate([each for each, *_ in stacks]).astype(dtype)
+    return StackedTokens(tokens, sizes.pop(), np.concatenate([each for _, each, *_ in stacks]))
 
 
 def _itemised(

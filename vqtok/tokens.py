@@ -6,7 +6,7 @@ here assumes a rank.
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
@@ -115,6 +115,9 @@ class StackedTokens(Sequence[ImageTokens]):
         if isinstance(index, slice):
             return StackedTokens(self.tokens[index], self.size, margins)
         return ImageTokens(self.tokens[index], self.size, margins)
+
+    def __iter__(self) -> Iterator[ImageTokens]:
+        return (self[index] for index in range(len(self)))
 
     def checked(self, *, codebook_size: int, depth: int) -> "StackedTokens":
         """The same images with tokens as `checked_tokens` returns them.

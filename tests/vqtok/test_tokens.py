@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqtok.errors import InvalidTokens, ModelFailure
-from vqtok.tokens import ImageTokens, ItemError, TokenBatch, checked_tokens, token_dtype
+from vqtok.tokens import (
+    ImageTokens,
+    ItemError,
+    StackedTokens,
+    TokenBatch,
+    checked_tokens,
+    token_dtype,
+)
 
 INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", ">i4", ">u2"]
 
@@ -91,3 +98,29 @@ def test_a_failed_item_is_raised_as_what_it_stands_for() -> None:
     error = ModelFailure("the model failed")
     with pytest.raises(ModelFailure, match="the model failed"):
         _ = _batch(ItemError.of(error)).images
+
+
+def test_a_stack_is_its_images_one_by_one() -> None:
+    tokens, margins = np.arange(24).reshape(3, 2, 4), np.ones((3, 2, 4), np.float32)
+    stack = StackedTokens(tokens, (7, 9), margins)
+    assert [item.tokens.tolist() for item in stack] == tokens.tolist()
+    assert [item.size for item in stack] == [(7, 9)] * 3
+    assert stack[-1].margin is not None
+    assert stack[1:].tokens.tolist() == tokens[1:].tolist()
+    assert StackedTokens(tokens)[0].margin is None
+
+
+def test_a_stack_is_checked_as_its_images_are() -> None:
+    tokens = np.zeros((3, 2, 2), np.int64)
+    checked = _batch_of(StackedTokens(tokens)).checked(codebook_size=4, depth=1)
+    assert isinstance(checked.items, StackedTokens)
+    assert checked.items.tokens.dtype == np.uint16
+    tokens[1, 0, 1] = 4
+    with pytest.raises(InvalidTokens, match=r"^Item 1: Token 4 is outside 0 \.\. 3"):
+        _batch_of(StackedTokens(tokens)).checked(codebook_size=4, depth=1)
+    with pytest.raises(InvalidTokens, match=r"^Item 0: .* this model's grid is"):
+        _batch_of(StackedTokens(np.zeros((3, 2, 2), np.int64))).checked(codebook_size=4, depth=2)
+
+
+def _batch_of(stack: StackedTokens) -> TokenBatch:
+    return TokenBatch(None, None, None, None, stack)

@@ -11,6 +11,7 @@ import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ MEDIA_TYPE = "application/x-npy"
 MAGIC = b"\x93NUMPY"
 MAX_HEADER_BYTES = 10_000
 MAX_AXES = 8
+RECENT_HEADERS = 64
+"""Callers send the same ones again and again."""
 LENGTH_FIELDS = {(1, 0): "<H", (2, 0): "<I", (3, 0): "<I"}
 
 DESCR = re.compile(r"""(['"])descr\1\s*:\s*(['"])([<>|]?)([a-zA-Z])([0-9]{0,4})\2""")
@@ -73,6 +76,7 @@ def npy_header(prefix: bytes) -> NpyHeader | None:
     return _parse(prefix[start : start + length].decode("latin-1"), start + length)
 
 
+@lru_cache(RECENT_HEADERS)
 def _parse(text: str, data_offset: int) -> NpyHeader:
     descr, order, shape = DESCR.search(text), ORDER.search(text), SHAPE.search(text)
     if descr is None or order is None or shape is None:
