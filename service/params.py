@@ -10,6 +10,10 @@ from starlette.requests import Request
 from service.call import call_of
 from vqtok.errors import InvalidParameter
 
+_SIDE = "[1-9][0-9]{0,5}"
+SIZE_PATTERN = f"{_SIDE}(x{_SIDE})?"
+GRID_PATTERN = f"{_SIDE}(x{_SIDE}){{1,2}}"
+
 
 class Query:
     """The query of a request that may use the parameters `names`.
@@ -79,10 +83,11 @@ def parse_size(text: str, name: str) -> tuple[int, int]:
     Raises:
         InvalidParameter: naming `name`.
     """
-    match = re.fullmatch(r"([0-9]{1,6})(?:x([0-9]{1,6}))?", text.strip(), re.ASCII)
-    if match is None or not int(match[1]) or not int(match[2] or match[1]):
+    text = text.strip()
+    if not re.fullmatch(SIZE_PATTERN, text):
         raise InvalidParameter(
             f"{name} is HEIGHTxWIDTH in pixels, such as 256x384, or one number for a square, "
             f"not {text[:40]!r}."
         )
-    return int(match[1]), int(match[2] or match[1])
+    height, _, width = text.partition("x")
+    return int(height), int(width or height)

@@ -2,6 +2,7 @@
 
 from service.openapi.schemas import SCHEMAS
 from service.openapi.shapes import TEXT, Schema, ref
+from service.params import GRID_PATTERN, SIZE_PATTERN
 from service.problems import PROBLEM_MEDIA_TYPE
 from vqtok.bitstream import CHOICES
 from vqtok.images import PREPROCESS
@@ -16,7 +17,7 @@ def _choice(*values: str, default: str | None = None) -> Schema:
     return {"type": "string", "enum": list(values), **({"default": default} if default else {})}
 
 
-_SIZE_TEXT: Schema = {"type": "string", "pattern": "^[0-9]+(x[0-9]+)?$"}
+_SIZE_TEXT: Schema = {"type": "string", "pattern": f"^{SIZE_PATTERN}$"}
 
 PARAMETERS: dict[str, Schema] = {
     "model": _parameter("model", TEXT, "`name` or `name@version`; the served model if left out."),
@@ -70,7 +71,7 @@ PARAMETERS: dict[str, Schema] = {
     ),
     "grid": _parameter(
         "grid",
-        {"type": "string", "pattern": "^[0-9]+(x[0-9]+){1,2}$"},
+        {"type": "string", "pattern": f"^{GRID_PATTERN}$"},
         "ROWSxCOLUMNS[xDEPTH] of tokens that are sent flat as npy.",
     ),
     "require_ids": _parameter(

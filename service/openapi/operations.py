@@ -3,7 +3,7 @@
 from typing import Any
 
 from service.openapi import examples
-from service.openapi.shapes import Schema, ref
+from service.openapi.shapes import Schema, array, record, ref
 from vqtok.wire.bitstream_format import MEDIA_TYPE as BITSTREAM
 
 COMMON_HEADERS = (
@@ -35,11 +35,7 @@ def _json(schema: str, **named_examples: Any) -> Schema:
 
 def _images_body() -> Schema:
     one_file: Schema = {"type": "string", "format": "binary"}
-    form: Schema = {
-        "type": "object",
-        "properties": {"images": {"type": "array", "items": one_file}},
-        "required": ["images"],
-    }
+    form = record({"images": array(one_file, minItems=1)}, additionalProperties=False)
     return {
         "image/*": {"schema": _BYTES},
         "multipart/form-data": {"schema": form},

@@ -26,4 +26,5 @@ NUMBER: Schema = {"type": "number"}
 NUMBER_OR_NULL: Schema = {"type": ["number", "null"]}
 TEXT: Schema = {"type": "string"}
 TEXT_OR_NULL: Schema = {"type": ["string", "null"]}
-BASE64: Schema = {"type": "string", "contentEncoding": "base64"}
+BASE64: Schema = {"type": "string", "format": "byte", "contentEncoding": "base64"}
+"""JSON Schema knows the one name, many generators of clients only the other."""

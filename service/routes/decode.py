@@ -10,7 +10,7 @@ from service.body import OnPrefix, media_type_of, read_body
 from service.decoding import decode_items
 from service.job import Job
 from service.model import Model
-from service.params import Query, header_text, parse_size
+from service.params import GRID_PATTERN, Query, header_text, parse_size
 from service.pictures import JSON, choose_early, choose_format, json_is_liked
 from service.routes.images import ON_ERROR, image_limits, require_item_errors, serialised
 from service.state import Service, service_of
@@ -69,7 +69,7 @@ def _rules(request: Request, query: Query, service: Service, model: Model) -> To
 def _grid(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
-    if not re.fullmatch(r"[1-9][0-9]{0,5}(x[1-9][0-9]{0,5}){1,2}", text, re.ASCII):
+    if not re.fullmatch(GRID_PATTERN, text):
         raise InvalidParameter(
             f"grid is ROWSxCOLUMNS, or ROWSxCOLUMNSxDEPTH, such as 8x8, not {text[:40]!r}."
         )
