@@ -11,6 +11,10 @@ from vqtok.manifest import Manifest
 from vqtok.runtime.engine import Engine
 
 REPEATS = 3
+LONG_ENOUGH = 0.1
+"""Seconds of measuring after which nothing is repeated: what runs that long varies little, and
+readiness waits for it.
+"""
 
 
 class CostModel:
@@ -50,7 +54,7 @@ def measure(engine: Engine, manifest: Manifest, draw: Callable[[int], int]) -> C
 
 def _best(run: Callable[[], Any]) -> float:
     seconds: list[float] = []
-    for _ in range(REPEATS):
+    while len(seconds) < REPEATS and sum(seconds) < LONG_ENOUGH:
         started = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - started)
