@@ -36,6 +36,7 @@ def _outcomes(folder: Path, source: str, ci: str) -> tuple[int, dict[str, int]]:
     return result.returncode, {word: int(n) for n, word in re.findall(r"(\d+) (\w+)", last)}
 
 
+@pytest.mark.slow
 def test_outside_ci_skipped_tests_are_only_counted(tmp_path: Path) -> None:
     status, counts = _outcomes(tmp_path, SKIPS, ci="")
     assert (status, counts["skipped"], counts["xfailed"]) == (0, 4, 1)

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.routes.images import STREAMED_BYTES
+from tests.representative import few_of
 from tests.service.load import png
 from tests.service.process import ServiceProcess
 from tests.service.sending import (
@@ -175,6 +176,7 @@ def test_what_a_caller_who_leaves_has_sent_is_dropped(fake: ServiceProcess, body
     assert httpx.get(f"{fake.url}/v1/codebook/stats").json() == before
 
 
+@pytest.mark.slow
 def test_a_body_that_stops_is_408_and_one_that_is_too_large_is_413(
     fake: ServiceProcess, body: bytes, files: list[bytes]
 ) -> None:
@@ -243,7 +245,7 @@ LIMITS: list[tuple[list[str], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("flags", "setting", "words"), LIMITS, ids=[each[1] for each in LIMITS])
+@pytest.mark.parametrize(("flags", "setting", "words"), few_of(LIMITS, LIMITS[:2]))
 def test_limits_hold_for_what_arrives(
     body: bytes, flags: list[str], setting: str, words: str
 ) -> None:
@@ -255,6 +257,7 @@ def test_limits_hold_for_what_arrives(
         wait_for_nothing_held(service)
 
 
+@pytest.mark.slow
 def test_what_seems_too_much_at_first_is_looked_at_as_a_whole() -> None:
     """A flat picture has many pixels in few bytes, so that the others seem to have as many."""
     flat = write_image(np.zeros((1000, 1000, 3), np.uint8), "png")
@@ -267,6 +270,7 @@ def test_what_seems_too_much_at_first_is_looked_at_as_a_whole() -> None:
         wait_for_nothing_held(service)
 
 
+@pytest.mark.slow
 def test_a_slow_model_is_not_the_callers_lateness(body: bytes) -> None:
     flags = ["--delay", "0.1", "--batch-pixels", str(4 * SIZE**2), "--body-timeout", "1"]
     with ServiceProcess(flags, FAKE) as service:

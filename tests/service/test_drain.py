@@ -91,6 +91,7 @@ def test_a_second_request_in_the_buffer_when_sigterm_comes_is_answered_too() -> 
         assert service.wait() == 0
 
 
+@pytest.mark.slow
 def test_connections_that_ask_for_nothing_do_not_hold_it_up() -> None:
     with ServiceProcess([], FAKE) as service:
         service.wait_ready()
@@ -129,6 +130,7 @@ def test_sigterm_while_the_bundle_is_opened_ends_it_at_once() -> None:
         assert time.monotonic() - started < 5
 
 
+@pytest.mark.slow
 def test_a_large_answer_to_a_slow_reader_is_whole() -> None:
     with ServiceProcess(["--tile-pixels", "100000000"], FAKE) as service:
         service.wait_ready()

@@ -81,6 +81,7 @@ def test_255_strange_images_raise_the_alarm(
     )
 
 
+@pytest.mark.slow
 def test_test_images_raise_none_and_other_grids_never_do(
     calibrated: ServiceProcess, data_dir: Path
 ) -> None:
@@ -144,6 +145,7 @@ def series(metrics: str) -> set[str]:
     return {line.rsplit(" ", 1)[0] for line in metrics.splitlines() if line.startswith(prefixes)}
 
 
+@pytest.mark.slow
 def test_no_image_adds_a_series_of_its_own(calibrated: ServiceProcess, data_dir: Path) -> None:
     encode(calibrated, cifar(data_dir, IMAGES))
     encode(calibrated, cifar(data_dir, IMAGES)[:, :28, :28])

@@ -174,6 +174,7 @@ def test_work_that_does_not_fit_is_refused_before_its_pixels_are_read() -> None:
             assert connection.recv(20).startswith(b"HTTP/1.1 413")
 
 
+@pytest.mark.slow
 def test_a_caller_who_does_not_take_its_answer_is_cut_off() -> None:
     flags = ["--request-timeout", "2", "--tile-pixels", "100000000"]
     with ServiceProcess(flags, "tests.service.fake_model") as service:

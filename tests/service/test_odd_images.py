@@ -61,7 +61,7 @@ def _hostile(client: httpx.Client, data_dir: Path, row: dict[str, str]) -> str:
     return str(answer.status_code)
 
 
-@pytest.mark.parametrize("step", few_of([1, 8], [8]), ids="every {}".format)
+@pytest.mark.parametrize("step", few_of([1, 24], [24]), ids="every {}".format)
 def test_every_valid_file_comes_back_and_no_hostile_one_does_harm(
     service: ServiceProcess, data_dir: Path, step: int, capsys: pytest.CaptureFixture[str]
 ) -> None:

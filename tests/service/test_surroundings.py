@@ -82,6 +82,7 @@ def test_a_log_that_nobody_reads_any_more_costs_nothing_else() -> None:
     assert process.wait(20) == 0
 
 
+@pytest.mark.slow
 def test_a_wall_clock_that_jumps_is_not_noticed() -> None:
     flags = ["--delay", "0.1", "--request-timeout", "5", "--body-timeout", "1"]
     with ServiceProcess(flags, "tests.service.jumping_clock") as service:
@@ -159,6 +160,7 @@ def _open_many(stack: ExitStack, port: int, count: int) -> list[socket.socket]:
     ]
 
 
+@pytest.mark.slow
 def test_thousands_of_silent_connections_disturb_nobody(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -114,6 +114,7 @@ def test_what_is_not_sampled_is_not_sent_but_the_callers_choice_counts() -> None
         assert [span.trace_id.hex() for span in spans] == [TRACE]
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_gone_holds_nothing_up() -> None:
     with ServiceProcess(["--otlp-endpoint", "http://127.0.0.1:9"], FAKE) as service:
         service.wait_ready()

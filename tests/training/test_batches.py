@@ -147,6 +147,7 @@ def assert_equal(some: list[Batch], others: list[Batch]) -> None:
         assert torch.equal(one.sample_indices, other.sample_indices)
 
 
+@pytest.mark.slow
 def test_workers_change_no_batch() -> None:
     plan, images = BatchPlan(48, 8, seed=2), listed(48)
     alone = batches_of(plan, images, range(2, 14))

@@ -144,6 +144,7 @@ def test_a_broken_bundle_is_one_sentence_too(
     assert line.startswith("error: encoder.onnx is not the file")
 
 
+@pytest.mark.slow
 def test_a_program_that_fails_shows_no_traceback(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "training", "train", "none.toml", "--output", str(tmp_path / "run")],

@@ -49,6 +49,7 @@ def assert_close(one: Path, other: Path) -> None:
         torch.testing.assert_close(others[name], value, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_two_processes_write_one_run_and_speak_with_one_voice(
     made_images: Path, tmp_path: Path
 ) -> None:
