@@ -3,40 +3,56 @@
     python -m benchmarks.serving.added_cost
 
 The server has one core and the load another. What a server uses a request is its processor time
-over the requests that it answered; what it adds is that less what onnxruntime alone uses for the
-same images on the server's core. All are measured in turn, two seconds each, many times over,
-because a machine's speed changes within seconds; and the servers are started several times, because
-where a process happens to lie in memory makes it a few hundredths faster or slower.
+over the requests that it answered. What it adds to the model is told in two ways: beside
+onnxruntime alone, which encodes the same images on the server's core a few seconds earlier or
+later; and beside what calls of onnxruntime take in the server itself at the same time, by the
+clocks of the threads that make them. The first has in it what server and model cost each other in
+the processor's caches, and on a machine whose speed changes within seconds it varies by more than
+a server adds to large batches; the second does not vary so, and has only one half of that: what
+the server's own code loses.
+
+All are measured in turn, two seconds each, many times over; and the servers are started several
+times, because where a process happens to lie in memory makes it a few hundredths faster or slower.
 """
 
 import argparse
 import json
 import random
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.progress import Progress
 
-from benchmarks.serving.model_alone import model_alone
+from benchmarks.serving.model_alone import ProcessorSeconds, model_alone
 from benchmarks.serving.processes import (
     Neighbours,
     Server,
-    free_port,
     in_words,
     processor_name,
     require_programs,
 )
+from benchmarks.serving.servers import (
+    BATCH,
+    JSON,
+    LOAD_CORE,
+    NPY,
+    PNG,
+    SERVER_CORE,
+    made_images,
+    plain_server,
+    service_server,
+)
+from benchmarks.serving.session_clock import SessionClock
 from benchmarks.serving.wrk import Body, burst
 from vqtok.images import write_image
 from vqtok.wire.npy_format import write_array
 
-SERVER_CORE, LOAD_CORE = 0, 1
-JSON, NPY, PNG = "application/json", "application/x-npy", "image/png"
-BATCH = 64
 RAW_SECONDS = 0.5
 RESAMPLES = 2000
 
@@ -71,7 +87,8 @@ def measure(bundle: Path, starts: int, rounds: int, seconds: int) -> dict[str, A
                 for _ in range(rounds):
                     # Whoever comes after the same other every time has its caches.
                     for name in random.sample(list(things), len(things)):
-                        seen.setdefault(name, []).append(things[name]())
+                        for part, cost in things[name]().items():
+                            seen.setdefault(f"{name}{part}", []).append(cost)
                     progress.advance(task)
     return {
         "hardware": processor_name(),
@@ -81,26 +98,38 @@ def measure(bundle: Path, starts: int, rounds: int, seconds: int) -> dict[str, A
     }
 
 
-def _started(bundle: Path, seconds: int, stack: ExitStack) -> dict[str, Callable[[], float]]:
-    """What is compared, by name; each call gives processor seconds an image."""
+IN_SESSION = ", of it in the session"
+
+Costs = Mapping[str, float]
+"""Processor seconds an image: of the whole, "", and IN_SESSION of what runs a model."""
+
+
+def _started(bundle: Path, seconds: int, stack: ExitStack) -> dict[str, Callable[[], Costs]]:
+    """What is compared, by name."""
     images = made_images()
     one = Body("/v1/encode", PNG, JSON, write_image(images[0]))
     many = Body("/v1/encode", NPY, NPY, write_array(images), BATCH)
-    service = stack.enter_context(service_server(bundle)).wait_ready()
-    plain = stack.enter_context(plain_server(bundle)).wait_ready()
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    clocks = [folder / "service", folder / "plain"]
+    service = stack.enter_context(service_server(bundle, clocks[0])).wait_ready()
+    plain = stack.enter_context(plain_server(bundle, clocks[1])).wait_ready()
     alone = stack.enter_context(model_alone(bundle, images, SERVER_CORE))
-    without_model = _at(one, "/decode-only")
+    of_service, of_plain = (
+        _Counted(*each, seconds) for each in zip((service, plain), clocks, strict=True)
+    )
     return {
-        "raw, 1 at a time": lambda: alone(1, RAW_SECONDS),
-        "raw, 8 at a time": lambda: alone(8, RAW_SECONDS),
-        "raw, 64 at a time": lambda: alone(BATCH, RAW_SECONDS),
-        "service, PNG": lambda: _cost(service, one, 16, seconds),
-        "service, npy of 64": lambda: _cost(service, many, 2, seconds),
-        "plain, PNG": lambda: _cost(plain, _at(one, "/encode"), 16, seconds),
-        "plain, npy of 64": lambda: _cost(plain, _at(many, "/encode"), 2, seconds),
-        "plain, PNG without a model": lambda: _cost(plain, without_model, 16, seconds),
-        "plain, nothing": lambda: _cost(plain, _at(one, "/noop"), 16, seconds),
+        **{f"raw, {n} at a time": partial(_raw, alone, n) for n in (1, 8, BATCH)},
+        "service, PNG": partial(of_service.costs, one, 16),
+        "service, npy of 64": partial(of_service.costs, many, 2),
+        "plain, PNG": partial(of_plain.costs, _at(one, "/encode"), 16),
+        "plain, npy of 64": partial(of_plain.costs, _at(many, "/encode"), 2),
+        "plain, PNG without a model": partial(of_plain.costs, _at(one, "/decode-only"), 16),
+        "plain, nothing": partial(of_plain.costs, _at(one, "/noop"), 16),
     }
+
+
+def _raw(alone: ProcessorSeconds, number: int) -> Costs:
+    return {"": alone(number, RAW_SECONDS)}
 
 
 def lines(report: Mapping[str, Any]) -> list[str]:
@@ -119,7 +148,14 @@ def lines(report: Mapping[str, Any]) -> list[str]:
         for number in (BATCH, 8):
             share = _ratio(100 * (seen[f"{server}, npy of 64"] - raw[number]), raw[number])
             found.append(f"{server} adds to npy of 64 {share} % of the model, {number} at a time")
+        found += [_beside_session(seen, f"{server}, {body}") for body in ("PNG", "npy of 64")]
     return [*found, in_words(report["stolen_share"])]
+
+
+def _beside_session(seen: Mapping[str, np.ndarray], name: str) -> str:
+    inside = seen[f"{name}{IN_SESSION}"]
+    share = _ratio(100 * (seen[name] - inside), inside)
+    return f"{name}: beside its own calls of the session {share} % of what they take"
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> str:
@@ -134,51 +170,35 @@ def _at(body: Body, path: str) -> Body:
     return Body(path, body.content_type, body.accept, body.data, body.num_images)
 
 
-def service_server(bundle: Path) -> Server:
-    """vqtok on the server's core."""
-    port = free_port()
-    command = [sys.executable, "-m", "service", "--bundle", str(bundle), "--device", "cpu"]
-    return Server(
-        "vqtok", [*command, "--port", str(port)], port, ready="/health/ready", cores=[SERVER_CORE]
-    )
+class _Counted:
+    """A server under load, and the clock at its model."""
 
+    def __init__(self, server: Server, clock: Path, seconds: int) -> None:
+        self._server = server
+        self._clock = SessionClock(clock)
+        self._seconds = seconds
 
-def plain_server(bundle: Path) -> Server:
-    """What a user would write in an afternoon, on the server's core."""
-    port = free_port()
-    app = "benchmarks.serving.plain.app:app"
-    return Server(
-        "plain FastAPI",
-        [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--no-access-log"],
-        port,
-        ready="/ready",
-        cores=[SERVER_CORE],
-        environment={"BENCH_BUNDLE": str(bundle)},
-    )
-
-
-def made_images() -> np.ndarray:
-    """64 images of the native size, of coarse noise: uint8 (64, 32, 32, 3)."""
-    coarse = np.random.default_rng(0).integers(0, 256, (BATCH, 8, 8, 3)).astype(np.uint8)
-    return coarse.repeat(4, axis=1).repeat(4, axis=2)
-
-
-def _cost(server: Server, body: Body, connections: int, seconds: int) -> float:
-    before, requests = server.processor_seconds(), 0
-    # A machine that others share may stand still for longer than a burst.
-    while not requests:
-        seen = burst(
-            server.url,
-            body,
-            connections=connections,
-            seconds=seconds,
-            core=LOAD_CORE,
-            drained=True,
-        )
-        if seen.broken or seen.refused:
-            raise RuntimeError(f"{server.name} {body.path}: {seen}")
-        requests += seen.requests
-    return (server.processor_seconds() - before) / (requests * body.num_images)
+    def costs(self, body: Body, connections: int) -> Costs:
+        """While so many connections ask for `body`, for some seconds."""
+        before, inside, requests = self._server.processor_seconds(), self._clock.seconds, 0
+        # A machine that others share may stand still for longer than a burst.
+        while not requests:
+            seen = burst(
+                self._server.url,
+                body,
+                connections=connections,
+                seconds=self._seconds,
+                core=LOAD_CORE,
+                drained=True,
+            )
+            if seen.broken or seen.refused:
+                raise RuntimeError(f"{self._server.name} {body.path}: {seen}")
+            requests += seen.requests
+        images = requests * body.num_images
+        costs = {"": (self._server.processor_seconds() - before) / images}
+        if inside < self._clock.seconds:
+            costs[IN_SESSION] = (self._clock.seconds - inside) / images
+        return costs
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ import numpy as np
 import simplejpeg
 from rich.progress import track
 
-from benchmarks.serving.added_cost import LOAD_CORE, SERVER_CORE, made_images
 from benchmarks.serving.contenders import CONTENDERS, Contender, Settings, interpreter
 from benchmarks.serving.model_alone import model_alone
 from benchmarks.serving.processes import (
@@ -35,6 +34,7 @@ from benchmarks.serving.processes import (
     processor_name,
     require_programs,
 )
+from benchmarks.serving.servers import LOAD_CORE, SERVER_CORE, made_images
 from benchmarks.serving.wrk import Body, Burst, burst
 from vqtok.bench.connections import Connections, Request
 from vqtok.bench.loops import open_loop

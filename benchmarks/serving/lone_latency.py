@@ -19,15 +19,6 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from benchmarks.serving.added_cost import (
-    JSON,
-    LOAD_CORE,
-    PNG,
-    SERVER_CORE,
-    made_images,
-    plain_server,
-    service_server,
-)
 from benchmarks.serving.processes import (
     ROOT,
     Neighbours,
@@ -35,6 +26,15 @@ from benchmarks.serving.processes import (
     in_words,
     processor_name,
     require_programs,
+)
+from benchmarks.serving.servers import (
+    JSON,
+    LOAD_CORE,
+    PNG,
+    SERVER_CORE,
+    made_images,
+    plain_server,
+    service_server,
 )
 from benchmarks.serving.wrk import Body, burst
 from vqtok.images import write_image

@@ -21,13 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving.added_cost import (
-    BATCH,
-    LOAD_CORE,
-    SERVER_CORE,
-    made_images,
-    plain_server,
-)
 from benchmarks.serving.processes import (
     Neighbours,
     Server,
@@ -35,6 +28,13 @@ from benchmarks.serving.processes import (
     in_words,
     processor_name,
     require_programs,
+)
+from benchmarks.serving.servers import (
+    BATCH,
+    LOAD_CORE,
+    SERVER_CORE,
+    made_images,
+    plain_server,
 )
 from benchmarks.serving.wrk import Body, burst
 from vqtok.bench.connections import Connections, Request
