@@ -86,7 +86,7 @@ class _Process:
 
     def _stop(self) -> None:
         self._is_fatal = True
-        self._server.should_exit = True
+        self._server.end()
 
 
 def _leave_threads_behind(status: int) -> None:
