@@ -5,13 +5,14 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.batch import Observer
+from service.batch_limits import ENCODE_ALONE, BatchLimits
 from service.batcher import Batcher
 from service.costs import CostModel, measure
 from service.lifecycle import Phase
@@ -37,9 +38,6 @@ from vqtok.statistics import (
 log = logging.getLogger(__name__)
 
 Report = Callable[[Phase], None]
-
-ENCODE_ALONE = "encode_alone"
-"""The kind of work that is "encode" in batches of one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,69 +190,20 @@ def _batcher(
     def reveal(rows: NDArray[Any]) -> Arrays:
         return (prior.logits(*unpacked(rows, manifest)),)
 
-    max_rows = batch_limit(engine, manifest, settings.batch_pixels)
-    is_alone = engine.device == "cpu" and engine.num_runners == 1
-    seconds = settings.loop_seconds if is_alone else 0.0
+    limits = BatchLimits(
+        engine,
+        manifest,
+        costs,
+        batch_pixels=settings.batch_pixels,
+        loop_seconds=settings.loop_seconds,
+    )
     return Batcher(
         {"encode": encode, ENCODE_ALONE: encode, "decode": decode, REVEAL: reveal},
-        max_rows=max_rows,
+        max_rows=limits.in_thread,
         num_runners=engine.num_runners,
         observer=observer,
-        rows_on_loop=loop_limit(max_rows, manifest, costs, seconds),
+        rows_on_loop=limits.on_loop,
     )
-
-
-RECENT_SHAPES = 256
-"""Limits of so many shapes are remembered: they are asked for several times a request."""
-
-
-def batch_limit(
-    engine: Engine, manifest: Manifest, batch_pixels: int
-) -> Callable[[str, tuple[int, ...]], int]:
-    """How many images (H, W, 3) or grids (h, w[, depth]) run together.
-
-    "encode_alone" never does. On CPU `batch_pixels` bounds the others, since there is nothing to
-    gain from more. On a GPU the bound is what warm-up has proven to fit: a full batch of native
-    images.
-    """
-    height, width = manifest.image.native_size
-    pixels = batch_pixels
-    if engine.device != "cpu":
-        pixels = max(batch_pixels, engine.max_batch_images * height * width)
-
-    def limit(kind: str, shape: tuple[int, ...]) -> int:
-        if kind == ENCODE_ALONE:
-            return 1
-        if kind == REVEAL:
-            return engine.max_batch_images
-        area = _area(kind, shape, manifest)
-        return max(1, min(engine.max_batch_images, pixels // area))
-
-    return lru_cache(RECENT_SHAPES)(limit)
-
-
-def loop_limit(
-    max_rows: Callable[[str, tuple[int, ...]], int],
-    manifest: Manifest,
-    costs: CostModel,
-    seconds: float,
-) -> Callable[[str, tuple[int, ...]], int]:
-    """As `batch_limit`, how many of them take at most `seconds`; 0 where one takes longer."""
-
-    def limit(kind: str, shape: tuple[int, ...]) -> int:
-        if kind == REVEAL:
-            one = costs.seconds("sample", 1)
-        else:
-            work = "decode" if kind == "decode" else "encode"
-            one = costs.seconds(work, _area(kind, shape, manifest))
-        return min(max_rows(kind, shape), int(seconds / one))
-
-    return lru_cache(RECENT_SHAPES)(limit)
-
-
-def _area(kind: str, shape: tuple[int, ...], manifest: Manifest) -> int:
-    """Pixels of an image (H, W, 3), or of the image that a grid stands for."""
-    return shape[0] * shape[1] * (manifest.image.factor**2 if kind == "decode" else 1)
 
 
 def _warm_up_figures() -> None:

@@ -127,7 +127,7 @@ class Settings(BaseSettings):
         default=65_536, ge=1, description="largest batch on CPU, in pixels (one image always fits)"
     )
     loop_seconds: float = Field(
-        default=0.01,
+        default=0.02,
         ge=0,
         le=1,
         description="with one thread on CPU, the event loop runs the model itself where that takes "

@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from service.batch_limits import ENCODE_ALONE
 from service.call import Call
 from service.entry import Answer, Entry
 from service.fair_queue import Turns
-from service.model import ENCODE_ALONE, Model
+from service.model import Model
 from service.passes import REVEAL
 from service.pool import Pool
 from service.rows import Row, Rows, itself

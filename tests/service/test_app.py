@@ -12,14 +12,12 @@ import pytest
 from numpy.typing import NDArray
 
 from service.app import App, create_app
-from service.model import batch_limit
 from service.settings import Settings
 from tests.service.fake_model import open_fake
 from tests.service.load import png
 from tests.service.process import counter
 from vqtok.images import ImageLimits, read_image
 from vqtok.images.formats.header import ImageHeader
-from vqtok.runtime.fake import FakeEngine, fake_manifest
 from vqtok.wire.npy_format import write_array
 
 NPY = {"Content-Type": "application/x-npy"}
@@ -200,21 +198,3 @@ def test_two_apps_share_nothing() -> None:
             assert 'vqtok_requests_total{route="/v1/sample",status="200"}' not in other
 
     asyncio.run(run())
-
-
-def test_batches_are_small_on_cpu_and_what_warm_up_proved_on_a_gpu() -> None:
-    manifest = fake_manifest()
-    on_cpu = FakeEngine(manifest, max_batch_images=8)
-    limit = batch_limit(on_cpu, manifest, batch_pixels=1024)
-    assert limit("encode", (16, 16, 3)) == 4
-    assert limit("decode", (4, 4)) == 4
-    assert limit("encode", (4, 4, 3)) == 8
-    assert limit("encode", (512, 512, 3)) == 1
-
-    class OnGpu(FakeEngine):
-        device = "cuda"
-
-    on_gpu = OnGpu(manifest, max_batch_images=64)
-    limit = batch_limit(on_gpu, manifest, batch_pixels=1024)
-    assert limit("encode", (16, 16, 3)) == 64
-    assert limit("encode", (32, 32, 3)) == 16
