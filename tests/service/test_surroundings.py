@@ -1,9 +1,10 @@
 """What goes wrong around the service: no room for its log, a clock that jumps, a process that is
-killed, thousands of silent connections, and no descriptors left.
+killed, thousands of silent connections, no descriptors left, and neighbours on the same processor.
 """
 
 import http.client
 import os
+import re
 import resource
 import signal
 import socket
@@ -24,6 +25,7 @@ FAKE = "tests.service.fake_model"
 PNG = {"Content-Type": "image/png"}
 IDLE_CONNECTIONS = 5_000
 READY_SECONDS = 10.0
+IDLE_SECONDS = 2
 
 
 def free_port() -> int:
@@ -219,3 +221,18 @@ def test_without_descriptors_it_waits_and_goes_on_when_there_are_some_again() ->
     assert encode(port).status_code == 200
     process.terminate()
     assert process.wait(20) == 0
+
+
+def test_an_idle_process_leaves_the_processor_to_others() -> None:
+    with ServiceProcess([], FAKE) as service:
+        service.wait_ready()
+        before = _times_awake(service.pid)
+        time.sleep(IDLE_SECONDS)
+        assert 0 < _times_awake(service.pid) - before < 8 * IDLE_SECONDS
+
+
+def _times_awake(pid: int) -> int:
+    """How often the main thread has gone to sleep again by itself."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (times,) = re.findall(r"^voluntary_ctxt_switches:\s+(\d+)$", status, re.M)
+    return int(times)
