@@ -37,6 +37,7 @@ from benchmarks.serving.processes import (
     processor_name,
     require_programs,
 )
+from benchmarks.serving.ratios import ratio_of_medians
 from benchmarks.serving.servers import (
     BATCH,
     JSON,
@@ -54,7 +55,6 @@ from vqtok.images import write_image
 from vqtok.wire.npy_format import write_array
 
 RAW_SECONDS = 0.5
-RESAMPLES = 2000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -159,11 +159,8 @@ def _beside_session(seen: Mapping[str, np.ndarray], name: str) -> str:
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> str:
-    """The ratio of the medians and its 95 % interval, by rounds that are drawn again."""
-    drawn = np.random.default_rng(0).integers(0, len(above), (RESAMPLES, len(above)))
-    ratios = np.median(above[drawn], axis=1) / np.median(below[drawn], axis=1)
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    return f"{np.median(above) / np.median(below):.2f} ({low:.2f} to {high:.2f})"
+    middle, low, high = ratio_of_medians(above, below)
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _at(body: Body, path: str) -> Body:

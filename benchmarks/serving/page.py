@@ -14,9 +14,9 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy import stats
 
 from benchmarks.serving.processes import in_words
+from benchmarks.serving.ratios import Ratio, ratio_of_medians, ratio_of_rounds
 
 OURS = "vqtok"
 Rounds = Sequence[Mapping[str, float]]
@@ -43,7 +43,9 @@ HOW = (
 )
 CELLS = (
     "Each cell is a server's figure over vqtok's in the same round: the geometric mean over the "
-    "rounds and its 95 % interval (Student's, of the logarithms). Bold is better than vqtok."
+    "rounds and its 95 % interval (Student's, of the logarithms). What stands beside the model's "
+    "is a difference, of which one round alone says little: there it is the ratio of the medians, "
+    "and the interval is of rounds that are drawn again. Bold is better than vqtok."
 )
 TUNING = (
     "Images a second with 16 callers, in a short run each; the best, in bold, was taken. Settings "
@@ -98,14 +100,10 @@ def verdict(report: Mapping[str, Any]) -> str:
     return "No server is ahead of vqtok in any column, beyond the interval."
 
 
-def ratio(report: Mapping[str, Any], name: str, key: str) -> tuple[float, float, float]:
-    """A server's figure over ours: geometric mean, and the ends of its 95 % interval."""
-    logs = np.log(_values(report, name, key) / _values(report, OURS, key))
-    half = 0.0
-    if len(logs) > 1:
-        half = float(stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs)))
-    middle = float(logs.mean())
-    return float(np.exp(middle)), float(np.exp(middle - half)), float(np.exp(middle + half))
+def ratio(report: Mapping[str, Any], name: str, key: str) -> Ratio:
+    """A server's figure over ours, and the ends of its 95 % interval."""
+    compared = ratio_of_medians if key == "added" else ratio_of_rounds
+    return compared(_values(report, name, key), _values(report, OURS, key))
 
 
 def _values(report: Mapping[str, Any], name: str, key: str) -> NDArray[np.float64]:

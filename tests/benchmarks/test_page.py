@@ -52,6 +52,13 @@ def report() -> dict[str, Any]:
     }
 
 
+def test_what_is_added_may_be_below_zero_in_a_round(report: dict[str, Any]) -> None:
+    report["model_seconds"][3] = 2e-3
+    middle, low, high = ratio(report, "peer", "added")
+    assert low < 2.0 < high
+    assert middle == pytest.approx(2.0, rel=0.1)
+
+
 def test_a_ratio_is_of_rounds_and_its_interval_holds_the_truth(report: dict[str, Any]) -> None:
     middle, low, high = ratio(report, "peer", "memory_bytes")
     assert low < 2.0 < high
