@@ -15,8 +15,9 @@ BATCH = 64
 def service_server(bundle: Path, clock: Path | None = None) -> Server:
     """vqtok on the server's core; with the file of a `SessionClock` its model is counted."""
     port = free_port()
-    counted = ["benchmarks.serving.counted_service", str(clock)]
-    module = ["service"] if clock is None else counted
+    module = ["service"]
+    if clock is not None:
+        module = ["benchmarks.serving.counted_service", str(clock)]
     flags = ["--bundle", str(bundle), "--device", "cpu", "--port", str(port)]
     return Server(
         "vqtok",
@@ -30,14 +31,24 @@ def service_server(bundle: Path, clock: Path | None = None) -> Server:
 def plain_server(bundle: Path, clock: Path | None = None) -> Server:
     """As `service_server`, what a user would write in an afternoon."""
     port = free_port()
-    app = f"benchmarks.serving.plain.{'app' if clock is None else 'counted'}:app"
+    app, environment = "app", {"BENCH_BUNDLE": str(bundle)}
+    if clock is not None:
+        app, environment["BENCH_CLOCK"] = "counted", str(clock)
     return Server(
         "plain FastAPI",
-        [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--no-access-log"],
+        [
+            sys.executable,
+            "-m",
+            "uvicorn",
+            f"benchmarks.serving.plain.{app}:app",
+            "--port",
+            str(port),
+            "--no-access-log",
+        ],
         port,
         ready="/ready",
         cores=[SERVER_CORE],
-        environment={"BENCH_BUNDLE": str(bundle), "BENCH_CLOCK": str(clock)},
+        environment=environment,
     )
 
 
